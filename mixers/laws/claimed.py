@@ -1,0 +1,151 @@
+"""The laws behind the claims of a row."""
+
+import torch
+from torch import Tensor
+
+from mixers.contract import Mixer, state_tensors
+from mixers.laws.law import CAUSAL, expect, expect_finite, expect_near, largest
+from mixers.laws.subject import LONGEST, Trial
+
+
+def causal(trial: Trial) -> None:
+    """Other draws after the cut leave the outputs before it as they were, and no gradient crosses backwards."""
+    length, cut = trial.split
+    for dtype in (torch.float64, torch.float32):
+        mixer = trial.mixer(dtype).train(trial.example.training)
+        x = trial.x(length, dtype=dtype)
+        y = trial.run(mixer, x)
+        for scale in (1, 100):
+            other = torch.cat([x[:, :cut], scale * trial.x(length, salt=1, dtype=dtype)[:, cut:]], dim=1)
+            z = trial.run(mixer, other)
+            gap, size = largest(y[:, :cut] - z[:, :cut]), max(largest(y), largest(z))
+            message = f"outputs before token {cut} moved by {gap:.2e} of {size:.2e} when later tokens changed"
+            expect(gap <= CAUSAL[dtype] * size, f"{message} ({dtype}, scale {scale})")
+    mixer = trial.mixer().train(trial.example.training)
+    backward, whole = _cross_gradients(trial, mixer, length, cut)
+    message = f"the gradient of outputs before token {cut} by later tokens is {backward:.2e} of {whole:.2e}"
+    expect(backward <= CAUSAL[torch.float64] * whole, message)
+    x = trial.x(length)
+    other = torch.cat([trial.x(length, salt=2)[:, :cut], x[:, cut:]], dim=1)
+    y, z = trial.run(mixer, x)[:, cut:], trial.run(mixer, other)[:, cut:]
+    expect(largest(y - z) >= 1e-3 * largest(y), f"outputs after token {cut} do not depend on the tokens before it")
+
+
+def prefix(trial: Trial) -> None:
+    """The outputs of a prefix are the prefix of the outputs."""
+    length, cut = trial.split
+    mixer, x = trial.mixer(), trial.x(length)
+    expect_near(mixer(x[:, :cut]), mixer(x)[:, :cut], f"f(x[:{cut}]) against f(x)[:{cut}]")
+
+
+def bidirectional(trial: Trial) -> None:
+    """Earlier outputs depend on later inputs."""
+    length, cut = trial.split
+    later, whole = _cross_gradients(trial, trial.mixer(), length, cut)
+    expect(later > 1e-6 * whole, f"outputs before token {cut} do not depend on later tokens ({later:.2e} of {whole:.2e})")
+
+
+def any_length(trial: Trial) -> None:
+    """One set of parameters serves every N, beyond the `length` that it was built with too."""
+    mixer = trial.mixer(length=8)
+    shapes = {name: tensor.shape for name, tensor in mixer.state_dict().items()}
+    for length in (1, trial.example.length, LONGEST + trial.example.length, 8 * LONGEST):
+        y = mixer(trial.x(length))
+        expect(y.shape == (trial.example.batch, length, trial.subject.dim), f"N = {length}: shape {tuple(y.shape)}")
+        expect_finite(y, f"outputs at N = {length}")
+    after = {name: tensor.shape for name, tensor in mixer.state_dict().items()}
+    expect(after == shapes, "parameters changed with N")
+
+
+def padding(trial: Trial) -> None:
+    """With a mask, real tokens get the outputs of the unpadded run, whatever the pads; gradients stay finite."""
+    mixer, length = trial.mixer(), max(trial.example.length, 2)
+    generator = torch.Generator().manual_seed(trial.example.seed)
+    real = torch.randint(0, length + 1, (trial.example.batch,), generator=generator)
+    real[0] = max(trial.example.cut, 1)  # at least one row has both tokens and pads
+    mask = torch.arange(length) < real[:, None]
+    for pad in (1.0, 1e4, torch.nan):
+        x = torch.where(mask[..., None], trial.x(length), pad * trial.x(length, salt=1))
+        y = mixer(x, mask)
+        for row, count in enumerate(real.tolist()):
+            if count:
+                alone = mixer(x[row : row + 1, :count])
+                expect_near(y[row : row + 1, :count], alone, f"{count} tokens before {length - count} pads of {pad}")
+    x = trial.x(length).requires_grad_()
+    mixer(x, mask)[mask].sum().backward()
+    for name, tensor in [("x", x), *mixer.named_parameters()]:
+        if tensor.grad is not None:
+            expect_finite(tensor.grad, f"gradient of {name} with pads")
+
+
+def step(trial: Trial) -> None:
+    """init_state, or prefill of any number of tokens, and then step, gives what forward gives."""
+    mixer, x = trial.mixer(), trial.x()
+    y = mixer(x)
+    expect_near(_steps(mixer, x, mixer.init_state(len(x))), y, "steps from init_state against forward")
+    cut = trial.example.cut if trial.example.length > 1 else 0
+    start, state = mixer.prefill(x[:, :cut])
+    expect_near(start, y[:, :cut], f"prefill of {cut} tokens against forward")
+    expect_near(_steps(mixer, x[:, cut:], state), y[:, cut:], f"steps after a prefill of {cut} tokens against forward")
+    whole, _ = mixer.prefill(x)
+    expect_near(whole, y, "prefill of all tokens against forward")
+
+
+def constant_state(trial: Trial) -> None:
+    """The bytes of the state do not depend on the position."""
+    mixer, x = trial.mixer(), trial.x()
+    state = mixer.init_state(len(x))
+    size = _bytes(state)
+    expect(size > 0, "the state is empty")
+    for position in range(x.shape[1]):
+        _, state = mixer.step(x[:, position], state)
+        expect(_bytes(state) == size, f"the state grew from {size} to {_bytes(state)} bytes after {position + 1} tokens")
+    _, state = mixer.prefill(x)
+    expect(_bytes(state) == size, f"prefill of {x.shape[1]} tokens leaves {_bytes(state)} bytes instead of {size}")
+
+
+def linear(trial: Trial) -> None:
+    """f(a x + b z) = a f(x) + b f(z)."""
+    mixer, x, z = trial.mixer(), trial.x(), trial.x(salt=1)
+    expect_near(mixer(3 * x - 2 * z), 3 * mixer(x) - 2 * mixer(z), "f(3x - 2z) against 3 f(x) - 2 f(z)")
+    expect(largest(mixer(x)) > 0, "the output is zero")
+
+
+def shift(trial: Trial) -> None:
+    """Masked tokens in front leave the outputs at real tokens as they were; if linear, the matrix is Toeplitz."""
+    mixer, (length, front) = trial.mixer(), trial.split
+    x = trial.x(length)
+    mask = torch.ones(len(x), front + length, dtype=torch.bool)
+    mask[:, :front] = False
+    for pad in (1.0, torch.nan):
+        shifted = torch.cat([pad * trial.x(front, salt=1), x], dim=1)
+        expect_near(mixer(shifted, mask)[:, front:], mixer(x), f"{front} masked tokens of {pad} in front")
+    if trial.subject.claims and "linear" in trial.subject.claims:
+        matrix = _mixing_matrix(mixer, min(length, 9), trial.subject.dim)  # (N, D, N, D)
+        expect_near(matrix[1:, :, 1:], matrix[:-1, :, :-1], "entries along the diagonals of the mixing matrix")
+
+
+def _cross_gradients(trial: Trial, mixer: Mixer, length: int, cut: int) -> tuple[float, float]:
+    """The largest gradient of the outputs before the cut by the inputs after it, and by any input."""
+    x = trial.x(length).requires_grad_()
+    weights = trial.x(length, salt=3)
+    (gradient,) = torch.autograd.grad((trial.run(mixer, x) * weights)[:, :cut].sum(), x)
+    return largest(gradient[:, cut:]), largest(gradient)
+
+
+def _steps(mixer: Mixer, x: Tensor, state) -> Tensor:
+    outputs = [x[:, :0]]
+    for position in range(x.shape[1]):
+        y, state = mixer.step(x[:, position], state)
+        outputs.append(y[:, None])
+    return torch.cat(outputs, dim=1)
+
+
+def _bytes(state) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(state))
+
+
+def _mixing_matrix(mixer: Mixer, length: int, dim: int) -> Tensor:
+    """Entry [i, c, j, e]: what output channel c at token i takes from input channel e at token j."""
+    impulses = torch.eye(length * dim, dtype=torch.float64).reshape(length * dim, length, dim)
+    return mixer(impulses).movedim(0, -1).unflatten(-1, (length, dim))

@@ -1,0 +1,131 @@
+"""What a law is applied to: a way to build one mixer, and one drawn example of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixers.contract import Layer, Mixer
+from mixers.registry import NEEDS, build, card, load_class
+
+LONGEST = 40
+"""The largest N that the laws draw by default, and the `length` that mixers are built with that need one."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Small numbers that a law is tried with; hypothesis shrinks them."""
+
+    batch: int
+    length: int
+    cut: int  # splits the length: 1 <= cut < length, where length > 1
+    chunk: int  # replaces every chunk size of the mixer
+    training: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A mixer to be tried: its constructor, its forms and what it claims (None: nothing is known of it)."""
+
+    name: str
+    constructor: Callable[..., Mixer]  # (causal, length, layer, chunk overrides) -> Mixer
+    forms: tuple[bool, ...]
+    claims: frozenset[str] | None
+    chunks: tuple[str, ...]  # keywords that hold a chunk size
+    sizes: tuple[int, ...]  # whole numbers among the keywords: lengths around them are worth trying
+    dim: int
+
+    @staticmethod
+    def of_row(name: str, *, registry: str | None = None, dim: int = 8) -> Subject:
+        """The registry's row `name`."""
+        row = card(name, registry=registry)
+
+        def constructor(causal: bool, length: int, layer: Layer, chunks: dict[str, int]) -> Mixer:
+            return build(name, dim, causal=causal, length=length, layer=layer, registry=registry, **chunks)
+
+        forms = tuple(causal for causal, form in ((True, "causal"), (False, "bidirectional")) if form in row.claims)
+        return Subject(
+            name, constructor, forms, frozenset(row.claims), *_sizes(load_class(row.target), row.keywords), dim
+        )
+
+    @staticmethod
+    def of_class(
+        cls: Callable[..., Mixer], *, claims: Iterable[str] | None = None, dim: int = 8, **keywords: Any
+    ) -> Subject:
+        """Any class, built as `cls(dim, **keywords)` with causal, length and layer where its signature has them."""
+        parameters = inspect.signature(cls).parameters
+        claimed = None if claims is None else frozenset(claims)
+
+        def constructor(causal: bool, length: int, layer: Layer, chunks: dict[str, int]) -> Mixer:
+            offered = {"causal": causal, "length": length, "layer": layer}
+            taken = {key: value for key, value in offered.items() if key in parameters and key not in keywords}
+            return cls(dim, **taken, **{**keywords, **chunks})
+
+        forms = (True, False) if "causal" in parameters and "causal" not in keywords else (keywords.get("causal", True),)
+        if len(forms) == 2 and claimed is not None:
+            forms = tuple(form for form in forms if ("causal" if form else "bidirectional") in claimed) or forms
+        return Subject(cls.__name__, constructor, forms, claimed, *_sizes(cls, keywords), dim)
+
+
+def _sizes(cls: Callable[..., Mixer], keywords: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names of a constructor's chunk sizes, and the values of all its whole numbers up to 256."""
+    parameters = inspect.signature(cls).parameters.values()
+    values = {p.name: keywords.get(p.name, p.default) for p in parameters if p.name not in ("dim", *NEEDS)}
+    chunks = tuple(name for name in values if "chunk" in name and name not in keywords or name == "chunk")
+    sizes = {value for value in values.values() if type(value) is int and 1 < value <= 256}
+    return chunks, tuple(sorted(sizes))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One law's attempt at one form of a subject with one example. Everything it draws depends on the seed alone."""
+
+    subject: Subject
+    causal: bool
+    example: Example
+
+    @property
+    def split(self) -> tuple[int, int]:
+        """A length of at least 2 and a cut inside it."""
+        return max(self.example.length, 2), max(self.example.cut, 1)
+
+    def mixer(self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0) -> Mixer:
+        """The mixer in eval mode, its parameters moved away from their initial values."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.example.seed + seed)
+            layer = Layer(index=1, depth=3, shared=nn.ParameterDict())
+            chunks = dict.fromkeys(self.subject.chunks, self.example.chunk)
+            mixer = self.subject.constructor(self.causal, max(length, self.example.length), layer, chunks)
+            mixer = mixer.double()
+            with torch.no_grad():
+                for parameter in mixer.parameters():
+                    parameter += _noise_scale(parameter) * torch.randn_like(parameter)
+        return mixer.to(dtype).eval()
+
+    def draw(self, *shape: int, salt: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Standard normal numbers; another salt draws others."""
+        generator = torch.Generator().manual_seed(1000 * self.example.seed + salt)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    def x(self, length: int | None = None, *, salt: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+        """An input (B, N, D)."""
+        length = self.example.length if length is None else length
+        return self.draw(self.example.batch, length, self.subject.dim, salt=salt, dtype=dtype)
+
+    def run(self, mixer: Mixer, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mixer(x, mask) under one fixed global seed, so that dropout falls alike in runs of equal shape."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.example.seed)
+            return mixer(x, mask)
+
+
+def _noise_scale(parameter: Tensor) -> float:
+    """Half the spread of a parameter's entries, 0.5 where they are all equal."""
+    spread = parameter.std(correction=0).item()
+    return 0.5 * spread if spread > 1e-6 else 0.5

@@ -1,0 +1,182 @@
+"""The laws that every mixer keeps in every form that it has."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from mixers.contract import Mixer
+from mixers.laws.law import NEAR, BrokenLaw, expect, expect_finite, expect_near, largest
+from mixers.laws.subject import LONGEST, Trial
+
+PRIMES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+
+
+def shape(trial: Trial) -> None:
+    """Shape and dtype are kept."""
+    for dtype in NEAR:
+        x = trial.x(dtype=dtype)
+        y = trial.mixer(dtype)(x)
+        expect(y.shape == x.shape, f"shape {tuple(y.shape)} from {tuple(x.shape)}")
+        expect(y.dtype == dtype, f"dtype {y.dtype} from {dtype}")
+
+
+def precision(trial: Trial) -> None:
+    """float32, float16 and bfloat16 agree with float64 on the same parameters and inputs."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        mixer, x = trial.mixer(dtype), trial.x(dtype=dtype)
+        exact = copy.deepcopy(mixer).double()(x.double())
+        expect_near(mixer(x).double(), exact, f"{dtype} against float64", tolerance=NEAR[dtype])
+
+
+def batch(trial: Trial) -> None:
+    """Rows of a batch do not meet, in training mode either."""
+    x = torch.cat([trial.x(), trial.x(salt=1)])
+    other = torch.cat([x[:1], 10 * trial.x(salt=2), trial.x(salt=3)])[: len(x)]
+    for training in (False, True):
+        mixer = trial.mixer().train(training)
+        y, z = trial.run(mixer, x), trial.run(mixer, other)
+        expect_near(z[:1], y[:1], f"row 0 beside other rows (training={training})")
+
+
+def pads(trial: Trial) -> None:
+    """The content of pads, 1e4 or NaN, never reaches real tokens."""
+    mixer, (length, cut) = trial.mixer(), trial.split
+    x = trial.x(length)
+    mask = (torch.arange(length) < cut).expand(len(x), length)
+    y = mixer(x, mask)[:, :cut]
+    expect_finite(y, "outputs at real tokens")
+    for pad in (1e4, torch.nan):
+        z = mixer(torch.cat([x[:, :cut], torch.full_like(x[:, cut:], pad)], dim=1), mask)[:, :cut]
+        expect_near(z, y, f"real tokens before pads of {pad}")
+
+
+def finite(trial: Trial) -> None:
+    """Outputs and gradients are finite at input scales 0, 1 and 1000."""
+    for scale in (0, 1, 1000):
+        _expect_finite_run(trial.mixer(torch.float32), scale * trial.x(dtype=torch.float32), f"input scale {scale}")
+
+
+def lengths(trial: Trial) -> None:
+    """N = 1, primes and the lengths around every chunk size give finite outputs of the right shape."""
+    edges = {size + offset for size in (trial.example.chunk, *trial.subject.sizes) for offset in (-1, 0, 1)}
+    candidates = sorted({*PRIMES, *(edge for edge in edges if 1 <= edge <= LONGEST)})
+    start = trial.example.seed % 4  # a quarter of them an example, N = 1 always
+    mixer = trial.mixer()
+    for length in (1, *candidates[start::4]):
+        _expect_finite_run(mixer, trial.x(length), f"N = {length}")
+
+
+def reach(trial: Trial) -> None:
+    """Every trainable tensor gets a gradient above 1e-8 of the largest one."""
+    mixer = trial.mixer()
+    sizes = {name: 0.0 for name, tensor in mixer.named_parameters() if tensor.requires_grad}
+    if not sizes:
+        return
+    for salt in range(3):
+        mixer.zero_grad()
+        x = trial.x(16, salt=salt)
+        (mixer(x) * trial.x(16, salt=10 + salt)).sum().backward()
+        for name, tensor in mixer.named_parameters():
+            if tensor.requires_grad and tensor.grad is not None:
+                sizes[name] = max(sizes[name], largest(tensor.grad))
+    for name, size in sizes.items():
+        expect(size > 1e-8 * max(sizes.values()), f"the parameter {name} gets no gradient ({size:.1e})")
+
+
+def determinism(trial: Trial) -> None:
+    """The same seed builds the same mixer, and eval mode draws nothing."""
+    first, second, x = trial.mixer(), trial.mixer(), trial.x()
+    y = first(x)
+    torch.rand(7)  # moves the global generator: an output that depends on it shows
+    expect(torch.equal(first(x), y), "two runs of one mixer differ")
+    expect(torch.equal(second(x), y), "two mixers built from one seed differ")
+
+
+def round_trip(trial: Trial) -> None:
+    """state_dict and deepcopy carry all that forward needs, as real tensors."""
+    mixer, x = trial.mixer(), trial.x()
+    y = mixer(x)
+    saved = mixer.state_dict()
+    for name, tensor in saved.items():
+        expect(not tensor.is_complex(), f"{name} is saved as a complex tensor")
+    loaded = trial.mixer(seed=1)
+    loaded.load_state_dict(saved)
+    expect(torch.equal(loaded(x), y), "a mixer that loaded the state_dict gives other outputs")
+    expect(torch.equal(copy.deepcopy(mixer)(x), y), "a deepcopy gives other outputs")
+
+
+def strides(trial: Trial) -> None:
+    """An input that is not contiguous gives what its contiguous copy gives, and is left as it was."""
+    mixer, x = trial.mixer(), trial.x()
+    y = mixer(x)
+    channel_first = x.transpose(1, 2).contiguous().transpose(1, 2)
+    spread = torch.stack([x, trial.x(salt=1)], dim=2)[:, :, 0]
+    for name, view in (("channel-first", channel_first), ("strided", spread)):
+        expect_near(mixer(view), y, f"{name} storage")
+        expect(torch.equal(view, x), f"{name} storage: the input was written to")
+
+
+def autocast(trial: Trial) -> None:
+    """Under bfloat16 autocast outputs are finite and near those of float32."""
+    mixer, x = trial.mixer(torch.float32), trial.x(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = mixer(x).float()
+    expect_finite(y, "outputs under autocast")
+    expect_near(y, mixer(x), "autocast against float32", tolerance=NEAR[torch.bfloat16])
+
+
+def gradient(trial: Trial) -> None:
+    """Derivatives agree with finite differences."""
+    mixer, x = trial.mixer(), trial.x(min(trial.example.length, 5))[:1]
+    inputs = {"x": x, **{name: tensor.detach() for name, tensor in mixer.named_parameters() if tensor.requires_grad}}
+    sizes = [tensor.numel() for tensor in inputs.values()]
+
+    def run(point: Tensor) -> Tensor:  # all inputs in one vector: gradcheck's time goes by their number
+        parts = zip(inputs.items(), point.split(sizes), strict=True)
+        values = {name: part.reshape(tensor.shape) for (name, tensor), part in parts}
+        return torch.func.functional_call(mixer, values, (values.pop("x"),))
+
+    point = torch.cat([tensor.flatten() for tensor in inputs.values()]).requires_grad_()
+    try:
+        torch.autograd.gradcheck(run, point, fast_mode=True)
+    except torch.autograd.gradcheck.GradcheckError as error:
+        raise BrokenLaw(f"gradcheck: {str(error).splitlines()[0]}") from error
+
+
+def refusals(trial: Trial) -> None:
+    """What a mixer does not claim, it refuses: N beyond its length, decoding, a form that it has not."""
+    claims = trial.subject.claims
+    if claims is None:
+        return
+    if "any_length" not in claims:
+        _expect_refusal(lambda: trial.mixer()(trial.x(LONGEST + 1)), f"N = {LONGEST + 1} beyond length = {LONGEST}")
+    if "step" not in claims or not trial.causal:
+        _expect_refusal(lambda: trial.mixer().init_state(1), "init_state without a claim of step")
+
+
+def compiled(trial: Trial) -> None:
+    """torch.compile gives what eager execution gives."""
+    torch.compiler.reset()
+    mixer, x = trial.mixer(torch.float32), trial.x(dtype=torch.float32)
+    expect_near(torch.compile(mixer)(x), mixer(x), "compiled against eager")
+
+
+def _expect_finite_run(mixer: Mixer, x: Tensor, what: str) -> None:
+    mixer.zero_grad()
+    x = x.requires_grad_()
+    y = mixer(x)
+    expect(y.shape == x.shape, f"{what}: shape {tuple(y.shape)} from {tuple(x.shape)}")
+    expect_finite(y, f"outputs at {what}")
+    y.sum().backward()
+    for name, tensor in [("x", x), *mixer.named_parameters()]:
+        if tensor.grad is not None:
+            expect_finite(tensor.grad, f"gradient of {name} at {what}")
+
+
+def _expect_refusal(attempt, what: str) -> None:
+    try:
+        attempt()
+    except (ValueError, NotImplementedError):
+        return
+    raise BrokenLaw(f"{what} is not refused")
