@@ -1,0 +1,83 @@
+"""Channel mixers, norms and position embeddings: what stands around a token mixer.
+
+Shapes: B batch, N length, D dim.
+"""
+
+import math
+
+import torch
+from timm.layers import GluMlp, Mlp, trunc_normal_
+from torch import Tensor, nn
+
+
+class NoChannel(nn.Module):
+    """In place of a channel mixer: a branch that adds nothing."""
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def glu(dim: int, width: int) -> nn.Module:
+    """Gated linear unit, W3 (SiLU(W1 x) * W2 x), of inner width `width` (Shazeer, 2020, arXiv 2002.05202)."""
+    return GluMlp(dim, hidden_features=2 * width, act_layer=nn.SiLU, gate_last=False)
+
+
+def ffn(dim: int, width: int) -> nn.Module:
+    """Feed-forward network, W2 GELU(W1 x), of inner width `width`."""
+    return Mlp(dim, hidden_features=width, act_layer=nn.GELU)
+
+
+CHANNELS = {"glu": glu, "ffn": ffn, "none": NoChannel}
+
+
+def rms_norm(dim: int) -> nn.Module:
+    """x / rms(x), without parameters: TNN's simple RMS norm."""
+    return nn.RMSNorm(dim, eps=1e-8, elementwise_affine=False)
+
+
+NORMS = {"rms": rms_norm, "layer": nn.LayerNorm}
+
+
+class NoPosition(nn.Module):
+    """No absolute position."""
+
+    def __init__(self, dim: int, length: int):
+        super().__init__()
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        return x
+
+
+class SinusoidalPosition(nn.Module):
+    """x plus sines and cosines of position / 10000^(2i / D) (Vaswani et al., 2017, section 3.5), for any N."""
+
+    def __init__(self, dim: int, length: int):
+        super().__init__()
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        length, dim = x.shape[1:]
+        position = torch.arange(start, start + length, device=x.device, dtype=torch.float32)
+        rate = torch.exp(torch.arange(0, dim, 2, device=x.device) * (-math.log(10000.0) / dim))
+        angle = position[:, None] * rate
+        return x + torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim].to(x.dtype)
+
+
+class LearnedPosition(nn.Module):
+    """x plus one learned vector a position, for N up to `length`."""
+
+    def __init__(self, dim: int, length: int):
+        super().__init__()
+        self.embedding = nn.Parameter(torch.empty(length, dim))
+        trunc_normal_(self.embedding, std=0.02)
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        end, longest = start + x.shape[1], len(self.embedding)
+        if end > longest:
+            raise ValueError(f"learned positions end at {longest}, the input at {end}")
+        return x + self.embedding[start:end].to(x.dtype)
+
+
+POSITIONS = {"none": NoPosition, "sinusoidal": SinusoidalPosition, "learned": LearnedPosition}

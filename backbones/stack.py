@@ -1,0 +1,135 @@
+"""A stack of blocks, each a token mixer and a channel mixer with residuals.
+
+Shapes: B batch, N length, D dim.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from backbones.channel import CHANNELS, NORMS, POSITIONS
+from backbones.seeding import seeded
+
+MakeMixer = Callable[[int, int, nn.ParameterDict], nn.Module]
+"""(layer index, depth, parameters shared by all layers) -> a token mixer."""
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then x + channel(norm(x)); or, post-norm, norm(x + mixer(x)), norm(x + channel(x))."""
+
+    def __init__(
+        self, mixer: nn.Module, channel: nn.Module, norms: list[nn.Module], *, prenorm: bool, dropout: float, drop: float
+    ):
+        super().__init__()
+        self.mixer, self.channel, self.norms = mixer, channel, nn.ModuleList(norms)
+        self.prenorm = prenorm
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop)
+
+    def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.prenorm:
+            return x + self.drop_path(self.dropout(branch(norm(x))))
+        return norm(x + self.drop_path(self.dropout(branch(x))))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self._residual(x, self.norms[0], lambda inner: self.mixer(inner, mask))
+        return self._residual(x, self.norms[1], self.channel)
+
+    def prefill(self, x: Tensor) -> tuple[Tensor, Any]:
+        """forward(x), and the mixer's state after it."""
+        return self._with_state(x, self.mixer.prefill)
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One token (B, D)."""
+        return self._with_state(x, lambda inner: self.mixer.step(inner, state))
+
+    def _with_state(self, x: Tensor, mix: Callable[[Tensor], tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
+        states = []
+
+        def branch(inner: Tensor) -> Tensor:
+            y, state = mix(inner)
+            states.append(state)
+            return y
+
+        x = self._residual(x, self.norms[0], branch)
+        return self._residual(x, self.norms[1], self.channel), states[0]
+
+
+class Stack(nn.Module):
+    """(B, N, D) -> (B, N, D): positions, `depth` blocks, and a final norm where the blocks are pre-norm.
+
+    make_mixer builds the mixer of a layer; the stack knows no mixer by name. `width` is the channel mixers' inner
+    width, `length` the largest N of learned positions. Every part is built under its own seed.
+    Raises ValueError for an unknown channel mixer, norm or position.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        make_mixer: MakeMixer,
+        *,
+        width: int,
+        length: int,
+        channel: str = "glu",
+        norm: str = "rms",
+        prenorm: bool = True,
+        position: str = "none",
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.dim = dim
+        self.shared = nn.ParameterDict()
+        make_channel, make_norm = _choose(CHANNELS, "channel", channel), _choose(NORMS, "norm", norm)
+        with seeded(seed, "position"):
+            self.position = _choose(POSITIONS, "position", position)(dim, length)
+        self.dropout = nn.Dropout(dropout)
+        blocks = []
+        for index in range(depth):
+            with seeded(seed, f"blocks.{index}.mixer"):
+                mixer = make_mixer(index, depth, self.shared)
+            with seeded(seed, f"blocks.{index}.channel"):
+                channel_mixer = make_channel(dim, width)
+            drop = drop_path * index / max(depth - 1, 1)  # later blocks drop more, as in DeiT
+            norms = [make_norm(dim), make_norm(dim)]
+            blocks.append(Block(mixer, channel_mixer, norms, prenorm=prenorm, dropout=dropout, drop=drop))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = make_norm(dim) if prenorm else nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.dropout(self.position(x, 0))
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)
+
+    def init_state(self, batch_size: int) -> dict[str, Any]:
+        """The state before the first token."""
+        return {"position": 0, "layers": [block.mixer.init_state(batch_size) for block in self.blocks]}
+
+    def prefill(self, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """forward(x), and the state after its N tokens."""
+        layers, length = [], x.shape[1]
+        x = self.dropout(self.position(x, 0))
+        for block in self.blocks:
+            x, state = block.prefill(x)
+            layers.append(state)
+        return self.norm(x), {"position": length, "layers": layers}
+
+    def step(self, x: Tensor, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """One token (B, D); consumes the state."""
+        layers = []
+        x = self.dropout(self.position(x[:, None], state["position"])[:, 0])
+        for block, before in zip(self.blocks, state["layers"], strict=True):
+            x, after = block.step(x, before)
+            layers.append(after)
+        return self.norm(x), {"position": state["position"] + 1, "layers": layers}
+
+
+def _choose(table: dict[str, Any], what: str, name: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{what}={name!r} must be one of {', '.join(table)}")
+    return table[name]
