@@ -60,10 +60,16 @@ class DiagonalStateSpace(Mixer):
         return rate, torch.view_as_complex(self.readout.to(dtype)) * (rate.exp() - 1) / a
 
     def kernel(self, length: int) -> Tensor:
-        """The impulse responses (kernels, N, D) of the present and past, and of the future when bidirectional."""
+        """The impulse responses (kernels, N, D) of the present and past, and of the future when bidirectional.
+
+        exp(rate n) is exp(rate b C) exp(rate c) with n = b C + c: two tables of about sqrt(N) rows and a product.
+        """
         rate, readout = self._discretise()
-        position = torch.arange(length, device=rate.device)
-        return 2 * torch.einsum("kds,nds->knd", readout, _powers(rate, position)).real
+        block = math.isqrt(max(length - 1, 0)) + 1
+        coarse = readout[:, :, None] * _powers(rate, torch.arange(block, device=rate.device) * block)
+        fine = _powers(rate, torch.arange(block, device=rate.device))  # (D, C, S)
+        real = torch.cat([coarse.real, -coarse.imag], dim=-1) @ torch.cat([fine.real, fine.imag], dim=-1).mT
+        return 2 * real.flatten(2)[..., :length].transpose(1, 2)
 
     def _coefficients(self, length: int) -> Tensor:
         kernels = self.kernel(length)
@@ -88,7 +94,7 @@ class DiagonalStateSpace(Mixer):
         require_causal(self, self.causal)
         rate, _ = self._discretise()
         age = torch.arange(x.shape[1], device=x.device).flip(0)
-        sums = torch.einsum("nds,bnd->bds", _powers(rate, age), x.to(rate.dtype))
+        sums = torch.einsum("dns,bnd->bds", _powers(rate, age), x.to(rate.dtype))
         return self(x), {"sums": sums}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -102,5 +108,5 @@ class DiagonalStateSpace(Mixer):
 
 
 def _powers(rate: Tensor, exponents: Tensor) -> Tensor:
-    """exp(rate * exponent), (M, D, S)."""
-    return (exponents[:, None, None] * rate).exp()
+    """exp(rate * exponent), (D, M, S)."""
+    return (rate[:, None] * exponents[:, None]).exp()

@@ -1,0 +1,192 @@
+"""From settings to a model: the only place where a mixer's name meets a backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from backbones.stack import Stack
+from experiments.config import Run
+from experiments.errors import UserError, user_errors
+from mixers.contract import Layer, Mixer
+from mixers.registry import Card, build, card, check_overrides, load_class, require_form
+from tasks.contract import Task
+
+TOLERANCE = 0.01
+"""How far matched parameter counts may lie apart."""
+
+
+def layer_rows(run: Run) -> list[str]:
+    """The row of each layer. `gtu*5,softmax` is a pattern; it repeats until the depth is filled."""
+    pattern: list[str] = []
+    for part in str(run.mixer["name"]).split(","):
+        name, star, count = part.strip().partition("*")
+        if star and not (count.strip().isdigit() and int(count) > 0):
+            raise UserError(f"mixer pattern {run.mixer['name']!r}: {part.strip()!r} must be NAME or NAME*COUNT")
+        pattern += [name.strip()] * (int(count) if star else 1)
+    if run.backbone.depth % len(pattern):
+        raise UserError(
+            f"mixer pattern {run.mixer['name']!r} names {len(pattern)} layers, "
+            f"which do not divide backbone.depth={run.backbone.depth}"
+        )
+    return pattern * (run.backbone.depth // len(pattern))
+
+
+def check_mixer_settings(run: Run, causal: bool) -> None:
+    """Raise UserError where the mixer, its form or its keywords do not exist; builds nothing."""
+    rows = layer_rows(run)
+    if len(set(rows)) > 1 and _overrides(run):
+        raise UserError(f"mixer pattern {run.mixer['name']!r} takes no keywords; add a row with them to a registry")
+    with user_errors():
+        for name in dict.fromkeys(rows):
+            row = card(name, registry=run.registry)
+            require_form(row, causal)
+            check_overrides(row, _overrides(run), load_class(row.target))
+    position(run)
+
+
+def position(run: Run) -> str:
+    """The absolute positions of the model: those that its rows ask for, unless all mixers are given the same."""
+    if run.backbone.position != "row":
+        return run.backbone.position
+    asked = {row.position for row in _cards(run)} - {"none"}
+    if len(asked) > 1:
+        raise UserError(f"the layers ask for {' and '.join(sorted(asked))} positions; choose with backbone.position=")
+    return asked.pop() if asked else "none"
+
+
+def resolve(run: Run, causal: bool) -> Run:
+    """The run with what its mixer decides written out: the channel mixer of its block, its width, its positions."""
+    check_mixer_settings(run, causal)
+    backbone = dataclasses.replace(run.backbone, position=position(run))
+    if run.block == "paper":
+        blocks = {tuple(row.block.items()) for row in _cards(run)}
+        if len(blocks) > 1:
+            raise UserError("block=paper: the rows of the pattern differ in their blocks")
+        backbone = dataclasses.replace(backbone, **dict(blocks.pop()))
+    if backbone.width is None:
+        backbone = dataclasses.replace(backbone, width=max(1, round(backbone.ratio * backbone.dim)))
+    label = run.label or str(run.mixer["name"]).replace("*", "x").replace(",", "+").replace(" ", "")
+    return dataclasses.replace(run, backbone=backbone, label=label)
+
+
+def build_model(run: Run, task: Task) -> nn.Module:
+    """The model of a resolved run, its parts seeded by run.seed.
+
+    Raises UserError where a value does not suit the mixer.
+    """
+    rows, backbone = layer_rows(run), run.backbone
+    assert backbone.width is not None
+
+    def make_mixer(index: int, depth: int, shared: nn.ParameterDict) -> nn.Module:
+        return build(
+            rows[index],
+            backbone.dim,
+            causal=task.causal,
+            length=task.length,
+            layer=Layer(index, depth, shared),
+            registry=run.registry,
+            **_overrides(run),
+        )
+
+    with user_errors():
+        stack = Stack(
+            backbone.dim,
+            backbone.depth,
+            make_mixer,
+            width=backbone.width,
+            length=task.length,
+            channel=backbone.channel,
+            norm=backbone.norm,
+            prenorm=backbone.prenorm,
+            position=backbone.position,
+            dropout=backbone.dropout,
+            drop_path=backbone.drop_path,
+            seed=run.seed,
+        )
+        return task.model(stack, seed=run.seed)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters, each once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def model_mixers(model: nn.Module) -> Iterator[tuple[str, Mixer]]:
+    """The mixers of a model and their names, mixers inside mixers included."""
+    for name, module in model.named_modules():
+        if isinstance(module, Mixer):
+            yield name, module
+
+
+def match_parameters(run: Run, task: Task, target: int) -> Run:
+    """The resolved run with its channel mixers' width chosen so that its parameters come within 1% of `target`.
+
+    Where there is no channel mixer, the row's `match` keyword is turned instead. Raises UserError where neither reaches.
+    """
+    if run.backbone.channel == "none":
+        return _match_by_keyword(run, task, target)
+
+    def with_width(width: int) -> Run:
+        return dataclasses.replace(run, backbone=dataclasses.replace(run.backbone, width=width))
+
+    one, two = (_size(with_width(width), task) for width in (1, 2))
+    width = max(1, 1 + round((target - one) / (two - one)))  # parameters are linear in the width
+    return _require_match(with_width(width), task, target, f"backbone.width={width}")
+
+
+def _match_by_keyword(run: Run, task: Task, target: int) -> Run:
+    rows = _cards(run)
+    key = rows[0].match
+    if len(rows) > 1 or key == "none":
+        raise UserError(f"{run.label}: without a channel mixer nothing can be turned to match parameters")
+    start = _overrides(run).get(key, rows[0].keywords[key])
+
+    def with_value(steps: int) -> Run:
+        value = start * steps / 64 if isinstance(start, float) else 2 * steps
+        return dataclasses.replace(run, mixer={**run.mixer, key: value})
+
+    low, high = 1, 1
+    while _size(with_value(high), task) < target and high < 2**20:
+        high *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _size(with_value(middle), task) < target else (low, middle)
+    best = min((low, high), key=lambda steps: abs(_size(with_value(steps), task) - target))
+    return _require_match(with_value(best), task, target, f"{key}={with_value(best).mixer[key]}")
+
+
+def _require_match(run: Run, task: Task, target: int, what: str) -> Run:
+    size = _size(run, task)
+    if abs(size - target) > TOLERANCE * target:
+        raise UserError(
+            f"match=parameters: {run.label} has {size:,} parameters with {what}, and {target:,} are wanted; "
+            "raise backbone.ratio or leave match out"
+        )
+    return run
+
+
+def _size(run: Run, task: Task) -> int:
+    with torch.device("meta"):
+        return count_parameters(build_model(run, task))
+
+
+def _cards(run: Run) -> list[Card]:
+    with user_errors():
+        return [card(name, registry=run.registry) for name in dict.fromkeys(layer_rows(run))]
+
+
+def _overrides(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.mixer.items() if key != "name"}
+
+
+def keywords(row: Card) -> dict[str, Any]:
+    """All keywords of a row with their values, those of its constructor's defaults included."""
+    parameters = inspect.signature(load_class(row.target)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return {**defaults, **row.keywords}

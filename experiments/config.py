@@ -1,0 +1,231 @@
+"""The settings of a run and of a comparison: typed sections, a task's recipe, a file, and key=value overrides."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+import tasks
+from experiments.errors import UserError, one_line
+from mixers.registry import did_you_mean
+
+
+@dataclass
+class Backbone:
+    """What stands around the mixers; the same for all mixers of a comparison."""
+
+    dim: int = 64
+    depth: int = 2
+    channel: str = "glu"  # the channel mixer: glu, ffn or none
+    ratio: float = 1.0  # its inner width over dim
+    width: int | None = None  # its inner width; null: ratio * dim, or what match=parameters finds
+    norm: str = "rms"  # rms or layer
+    prenorm: bool = True
+    position: str = "row"  # none, sinusoidal or learned; row: what each mixer's row asks for
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+
+@dataclass
+class Train:
+    """How a run is trained; budgets are counted in tokens."""
+
+    tokens: int = 400_000
+    batch: int = 8  # sequences a step
+    accumulate: int = 1  # parts that a batch is split into
+    learning_rate: float = 1e-3
+    warmup: float = 0.1  # share of the steps
+    final: float = 0.1  # learning rate at the end over the highest
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.98
+    clip: float = 1.0  # the largest norm of the gradient
+    redraw: int = 1000  # steps between draws of random features
+    validations: int = 8  # in the course of a run
+    checkpoint_seconds: float = 30.0
+    device: str = "auto"  # cpu, cuda; auto: cuda where there is one
+    precision: str = "auto"  # float32, bfloat16 (autocast); auto: bfloat16 on CUDA
+    threads: int | None = None  # of the CPU; null: all cores, shared by the workers
+    compile: bool = False
+    deterministic: bool = False
+
+
+@dataclass
+class Run:
+    """One run: (task, backbone, mixer, seed, everything else)."""
+
+    task: str = "python"
+    label: str | None = None  # names the folder, table rows and plots; null: the mixer's name
+    mixer: dict[str, Any] = field(default_factory=lambda: {"name": "gtu"})
+    seed: int = 0
+    block: str | None = None  # paper: the channel mixer of the mixer's row
+    registry: str | None = None  # a yaml file of further rows
+    out: str | None = None
+    backbone: Backbone = field(default_factory=Backbone)
+    train: Train = field(default_factory=Train)
+
+
+@dataclass
+class Comparison:
+    """Runs that differ in the mixer and the seed alone."""
+
+    task: str = "python"
+    mixers: Any = field(default_factory=lambda: ["gtu", "softmax"])
+    seeds: Any = 3  # a number of seeds, or a list of them
+    match: str | None = None  # parameters: the channel mixers' width is solved so that parameters agree
+    block: str | None = None
+    workers: int | None = None  # runs at a time; null: two on a CPU with two cores or more, else one
+    registry: str | None = None
+    out: str = "runs/comparison"
+    backbone: Backbone = field(default_factory=Backbone)
+    train: Train = field(default_factory=Train)
+
+
+def load(schema: type, arguments: list[str]) -> Any:
+    """The settings of a command as an object of `schema` with one more section, `data`, of the task's own options.
+
+    Later sources win: defaults, the task's recipe, config=file.yaml, key=value arguments.
+    Raises UserError for unknown keys, tasks and values of another type.
+    """
+    given = _parse(arguments)
+    path = given.pop("config", None)
+    content = _read(Path(path)) if path else {}
+    for source in (content, given):
+        if isinstance(source.get("mixer"), str):
+            source["mixer"] = {"name": source["mixer"]}
+    task = given.get("task", content.get("task", "python"))
+    if task not in tasks.names():
+        raise UserError(f"unknown task {task!r}{did_you_mean(str(task), tasks.names())}")
+    layers = [_read(tasks.recipe(task)), content, given]
+    return _merge(schema, task, layers)
+
+
+def restore(schema: type, content: dict[str, Any]) -> Any:
+    """The settings that a run or a comparison saved."""
+    return _merge(schema, content["task"], [content])
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Settings as nested dicts and lists, to be saved."""
+    container = OmegaConf.to_container(OmegaConf.structured(settings))
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _merge(schema: type, task: str, layers: list[dict[str, Any]]) -> Any:
+    data = tasks.data_options(task)
+    whole = make_dataclass(schema.__name__, [("data", data, field(default_factory=data))], bases=(schema,))
+    config = OmegaConf.structured(whole)
+    try:
+        for layer in layers:
+            config = OmegaConf.merge(config, layer)
+        settings = OmegaConf.to_object(config)
+    except ConfigKeyError as error:
+        raise UserError(_unknown_key(config, str(error.full_key))) from error
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{key}{one_line(error).split(' full_key:')[0]}") from error
+    _check_numbers(settings)
+    return settings
+
+
+def _unknown_key(config: Any, key: str) -> str:
+    section, _, name = key.rpartition(".")
+    known = [f"{section}.{sibling}".lstrip(".") for sibling in OmegaConf.select(config, section) if section] or list(config)
+    near = did_you_mean(key, [str(sibling) for sibling in known])
+    return f"unknown key {key!r}{near}"
+
+
+def _parse(arguments: list[str]) -> dict[str, Any]:
+    """key=value arguments as nested dicts; values are YAML."""
+    result: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+            raise UserError(f"{argument!r} is not of the form key=value")
+        try:
+            value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506  a SafeLoader
+        except yaml.YAMLError as error:
+            raise UserError(f"{key}: {text!r} is not a value: {one_line(error)}") from error
+        _place(result, key, value)
+    return result
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _place(result: dict[str, Any], key: str, value: Any) -> None:
+    if key == "mixer" and isinstance(value, str):
+        key = "mixer.name"
+    *path, last = key.split(".")
+    for part in path:
+        result = result.setdefault(part, {})
+        if not isinstance(result, dict):
+            raise UserError(f"{key}: {part} already has a value")
+    if isinstance(value, dict) and isinstance(result.get(last), dict):
+        result[last] |= value
+    else:
+        result[last] = value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must map keys to values")
+    return {str(key): value for key, value in content.items()}
+
+
+_AT_LEAST = {
+    **dict.fromkeys(["dim", "depth", "batch", "accumulate", "tokens", "redraw", "validations", "length"], 1),
+    **dict.fromkeys(["workers", "threads", "validation_bytes", "test_bytes"], 1),
+    **dict.fromkeys(["weight_decay", "checkpoint_seconds", "seed"], 0),
+}
+_ABOVE_ZERO = ("learning_rate", "clip", "ratio")
+_SHARES = ("dropout", "drop_path", "warmup", "final")
+_CHOICES = {
+    "match": (None, "parameters"),
+    "block": (None, "paper"),
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "channel": ("glu", "ffn", "none"),
+    "norm": ("rms", "layer"),
+    "position": ("row", "none", "sinusoidal", "learned"),
+}
+
+
+def _check_numbers(settings: Any, section: str = "") -> None:
+    """Raise UserError for a value out of its range."""
+    for entry in fields(settings):
+        value, key = getattr(settings, entry.name), f"{section}{entry.name}"
+        if hasattr(value, "__dataclass_fields__"):
+            _check_numbers(value, f"{key}.")
+        elif entry.name in _CHOICES and value not in _CHOICES[entry.name]:
+            choices = ", ".join("null" if choice is None else choice for choice in _CHOICES[entry.name])
+            raise UserError(f"{key}={value} must be one of {choices}")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise UserError(f"{key}={value} must be finite")
+            if entry.name in _AT_LEAST and not value >= _AT_LEAST[entry.name]:
+                raise UserError(f"{key}={value} must be at least {_AT_LEAST[entry.name]}")
+            if entry.name in _ABOVE_ZERO and not value > 0:
+                raise UserError(f"{key}={value} must be above 0")
+            if entry.name in _SHARES and not 0 <= value <= 1:
+                raise UserError(f"{key}={value} must lie between 0 and 1")
+            if entry.name in ("beta1", "beta2") and not 0 <= value < 1:
+                raise UserError(f"{key}={value} must lie in [0, 1)")

@@ -1,0 +1,74 @@
+"""Where a run computes: device, precision, threads, and the versions that it saves."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.config import Train
+from experiments.errors import UserError
+
+
+def choose_device(train: Train) -> torch.device:
+    """The device of a run.
+
+    Raises UserError where CUDA is asked for and absent.
+    """
+    if train.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device=cuda, but this machine has no CUDA device; use cpu or auto")
+    return torch.device("cuda" if train.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def autocast(train: Train, device: torch.device) -> torch.autocast:
+    """bfloat16 autocast where the settings ask for it."""
+    wanted = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def prepare(train: Train) -> None:
+    """Set the thread count and determinism of this process."""
+    if train.threads is not None:
+        torch.set_num_threads(train.threads)
+    torch.use_deterministic_algorithms(train.deterministic)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result depends on beside its settings."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+        "device": name,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of the peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5")  # Linux: the peak of the resident set starts anew
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at the peak since the reset: of the device on CUDA, of the whole process on Linux, else None."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not _STATUS.exists():
+        return None
+    lines = [line.split() for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0][1]) * 1024 if lines else None
+
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,218 @@
+"""Train one run. Killed at any moment and started again, it ends with the same parameters, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+import tasks
+from backbones.seeding import derive
+from experiments import checkpoint, measure
+from experiments.assemble import build_model, count_parameters, model_mixers
+from experiments.config import Run, plain, restore
+from experiments.dependence import dependence
+from experiments.errors import UserError, user_errors
+from experiments.files import append_line, read_json, read_lines, write_json, write_text
+from experiments.machine import autocast, choose_device, environment, peak_memory, prepare, reset_peak_memory
+from experiments.optimizer import make_optimizer, schedule, set_learning_rate
+from tasks.contract import Batch, Task
+
+Progress = Callable[[int, int, float], None]
+"""Called with tokens done, tokens in all, and the training loss in nats."""
+
+
+class Diverged(Exception):
+    """The loss or the gradient is no longer finite."""
+
+
+def save_settings(run: Run, folder: Path) -> None:
+    """Write the run's resolved settings into its folder."""
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(run))))
+
+
+def load_settings(folder: Path) -> Run:
+    """The settings that a run's folder holds.
+
+    Raises UserError where the folder holds no run.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise UserError(f"{folder} holds no run (no config.yaml)")
+    with user_errors():
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    if not isinstance(content, dict) or "mixer" not in content:
+        raise UserError(f"{path} describes no single run; name a folder such as {folder}/<mixer>-<seed>")
+    return restore(Run, {str(key): value for key, value in content.items()})
+
+
+def load_task(run: Run) -> Task:
+    """The run's task with its data.
+
+    Raises UserError where the data cannot be had.
+    """
+    with user_errors():
+        return tasks.load(run.task, run.data)  # pyright: ignore[reportAttributeAccessIssue]  the task's section
+
+
+def load_model(folder: Path) -> tuple[Run, Task, nn.Module]:
+    """A finished run: its settings, its task, and its trained model in eval mode."""
+    run = load_settings(folder)
+    task = load_task(run)
+    model = build_model(run, task)
+    if checkpoint.load(folder, model, plain(run)) is None:
+        raise UserError(f"{folder} holds no checkpoint; train the run first")
+    return run, task, model.to(choose_device(run.train)).eval()
+
+
+def train(folder: Path, progress: Progress = lambda done, total, loss: None) -> dict[str, Any]:
+    """Train the run that `folder` describes, or go on with it, and return its result.
+
+    Writes metrics.jsonl, checkpoint/ and, at the end, result.json. Raises Diverged, and UserError for bad input.
+    """
+    result = read_json(folder / "result.json")
+    if result and result["status"] == "done":
+        return result
+    run = load_settings(folder)
+    prepare(run.train)
+    task = load_task(run)
+    trainer = Trainer(run, task, folder)
+    trainer.fit(progress)
+    result = trainer.result()
+    write_json(folder / "result.json", result)
+    return result
+
+
+class Trainer:
+    """The state of one run in training."""
+
+    def __init__(self, run: Run, task: Task, folder: Path):
+        self.run, self.task, self.folder = run, task, folder
+        self.device = choose_device(run.train)
+        self.settings = plain(run)
+        reset_peak_memory(self.device)
+        self.model = build_model(run, task).to(self.device)
+        self.optimizer = make_optimizer(self.model, run.train)
+        self.compiled = torch.compile(self.model) if run.train.compile else self.model
+        self.tokens_a_step = run.train.batch * task.length
+        self.steps = max(1, run.train.tokens // self.tokens_a_step)
+        torch.manual_seed(derive(run.seed, "training"))
+        progress = checkpoint.load(folder, self.model, self.settings, self.optimizer)
+        self.step, self.seconds = (progress["step"], progress["seconds"]) if progress else (0, 0.0)
+        self._drop_records_after(self.step)
+
+    def fit(self, progress: Progress) -> None:
+        """Train until the budget is spent."""
+        train = self.run.train
+        validated_at = {round(self.steps * part / train.validations) for part in range(1, train.validations + 1)}
+        if self.step == 0 and not read_lines(self._metrics):
+            self._validate({})
+        saved = time.monotonic()
+        while self.step < self.steps:
+            start = time.perf_counter()
+            record = self._train_step()
+            self.step += 1
+            self.seconds += time.perf_counter() - start
+            progress(self.step * self.tokens_a_step, self.steps * self.tokens_a_step, record["train_loss"])
+            if self.step in validated_at:
+                self._validate(record)
+            if self.step == self.steps or time.monotonic() - saved >= train.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+
+    def _train_step(self) -> dict[str, float]:
+        train = self.run.train
+        if self.step and self.step % train.redraw == 0:
+            generator = torch.Generator().manual_seed(derive(self.run.seed, f"redraw.{self.step}"))
+            for _, mixer in model_mixers(self.model):
+                mixer.redraw(generator)
+        rate = set_learning_rate(self.optimizer, train, schedule(train, self.step, self.steps))
+        self.compiled.train()
+        batch = self.task.batch(train.batch, seed=self.run.seed, step=self.step)
+        loss = self._backward(batch)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
+        self._require_finite(loss, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"train_loss": loss, "gradient_norm": norm.item(), "learning_rate": rate}
+
+    def _backward(self, batch: Batch) -> float:
+        """Accumulate the gradient of the batch's mean loss, part by part."""
+        total, size = 0.0, len(batch[0])
+        part_size = -(-size // self.run.train.accumulate)
+        for start in range(0, size, part_size):
+            part = tuple(tensor[start : start + part_size].to(self.device) for tensor in batch)
+            with autocast(self.run.train, self.device):
+                loss = self.task.loss(self.compiled, part) * (len(part[0]) / size)
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def _require_finite(self, loss: float, norm: Tensor) -> None:
+        if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(norm)):
+            what = "gradient" if torch.isfinite(torch.tensor(loss)) else "loss"
+            raise Diverged(f"the {what} is not finite after {self.step * self.tokens_a_step:,} tokens")
+
+    def _validate(self, record: dict[str, float]) -> None:
+        metrics = self._evaluate(test=False)
+        place = {"step": self.step, "tokens": self.step * self.tokens_a_step, "seconds": round(self.seconds, 3)}
+        append_line(self._metrics, {**place, **record, **metrics})
+
+    def _evaluate(self, *, test: bool) -> dict[str, float]:
+        self.model.eval()
+        with autocast(self.run.train, self.device):
+            return self.task.evaluate(self.model, test=test)
+
+    def _save(self) -> None:
+        progress = {"step": self.step, "seconds": self.seconds}
+        checkpoint.save(self.folder, self.model, self.optimizer, progress, self.settings)
+
+    @property
+    def _metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def _drop_records_after(self, step: int) -> None:
+        """Leave out what was recorded after the checkpoint: it will be recorded again."""
+        records = [record for record in read_lines(self._metrics) if record["step"] <= step]
+        if self._metrics.exists():
+            write_text(self._metrics, "".join(json.dumps(record) + "\n" for record in records))
+
+    def result(self) -> dict[str, Any]:
+        """What the run achieved and what it cost."""
+        metrics = self._evaluate(test=True)
+        memory = peak_memory(self.device)
+        self.model.eval()
+        lengths = [self.task.length * 2**power for power in range(5)]
+        with autocast(self.run.train, self.device):
+            by_length = self.task.extrapolate(self.model, lengths)
+        return {
+            "status": "done",
+            "label": self.run.label,
+            "seed": self.run.seed,
+            **metrics,
+            "parameters": count_parameters(self.model),
+            "flops_per_token": measure.flops_per_token(self.task, self.model),
+            "state_bytes": measure.state_bytes(self.task, self.model),
+            "tokens_per_second": self.steps * self.tokens_a_step / self.seconds,
+            "peak_memory_bytes": memory,
+            "seconds": self.seconds,
+            "tokens": self.steps * self.tokens_a_step,
+            "data_hash": self.task.data_hash,
+            "backends": measure.backends(self.run, self.task, self.model),
+            "environment": environment(self.device),
+            "extrapolation": {str(length): value for length, value in by_length.items()},
+            "dependence": dependence(self.task, self.model),
+        }
+
+
+def with_threads(run: Run) -> Run:
+    """The run with the thread count written out, since results depend on it bit for bit."""
+    threads = run.train.threads or torch.get_num_threads()
+    return dataclasses.replace(run, train=dataclasses.replace(run.train, threads=threads))
