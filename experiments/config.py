@@ -150,12 +150,19 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
         key, equals, text = argument.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
             raise UserError(f"{argument!r} is not of the form key=value")
-        try:
-            value = yaml.load(text, Loader=_Loader) if text else ""  # noqa: S506  a SafeLoader
-        except yaml.YAMLError as error:
-            raise UserError(f"{key}: {text!r} is not a value: {one_line(error)}") from error
-        _place(result, key, value)
+        _place(result, key, parse_value(key, text))
     return result
+
+
+def parse_value(key: str, text: str) -> Any:
+    """The value of a key=value argument: YAML, and 1e-3 is a number.
+
+    Raises UserError.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader) if text else ""
+    except yaml.YAMLError as error:
+        raise UserError(f"{key}: {text!r} is not a value: {one_line(error)}") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import tasks
@@ -21,6 +20,7 @@ from experiments.config import Run, plain, restore
 from experiments.dependence import dependence
 from experiments.errors import UserError, user_errors
 from experiments.files import append_line, read_json, read_lines, write_json, write_text
+from experiments.folders import saved_settings
 from experiments.machine import autocast, choose_device, environment, peak_memory, prepare, reset_peak_memory
 from experiments.optimizer import make_optimizer, schedule, set_learning_rate
 from tasks.contract import Batch, Task
@@ -33,24 +33,17 @@ class Diverged(Exception):
     """The loss or the gradient is no longer finite."""
 
 
-def save_settings(run: Run, folder: Path) -> None:
-    """Write the run's resolved settings into its folder."""
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(run))))
-
-
 def load_settings(folder: Path) -> Run:
     """The settings that a run's folder holds.
 
     Raises UserError where the folder holds no run.
     """
-    path = folder / "config.yaml"
-    if not path.exists():
+    content = saved_settings(folder)
+    if content is None:
         raise UserError(f"{folder} holds no run (no config.yaml)")
-    with user_errors():
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    if not isinstance(content, dict) or "mixer" not in content:
-        raise UserError(f"{path} describes no single run; name a folder such as {folder}/<mixer>-<seed>")
-    return restore(Run, {str(key): value for key, value in content.items()})
+    if "mixer" not in content:
+        raise UserError(f"{folder} holds no single run; name a folder such as {folder}/<mixer>-<seed>")
+    return restore(Run, content)
 
 
 def load_task(run: Run) -> Task:
@@ -62,12 +55,17 @@ def load_task(run: Run) -> Task:
         return tasks.load(run.task, run.data)  # pyright: ignore[reportAttributeAccessIssue]  the task's section
 
 
+def identity(run: Run, task: Task) -> dict[str, Any]:
+    """What a checkpoint belongs to: the settings and the data."""
+    return {**plain(run), "data_hash": task.data_hash}
+
+
 def load_model(folder: Path) -> tuple[Run, Task, nn.Module]:
     """A finished run: its settings, its task, and its trained model in eval mode."""
     run = load_settings(folder)
     task = load_task(run)
     model = build_model(run, task)
-    if checkpoint.load(folder, model, plain(run)) is None:
+    if checkpoint.load(folder, model, identity(run, task)) is None:
         raise UserError(f"{folder} holds no checkpoint; train the run first")
     return run, task, model.to(choose_device(run.train)).eval()
 
@@ -96,7 +94,7 @@ class Trainer:
     def __init__(self, run: Run, task: Task, folder: Path):
         self.run, self.task, self.folder = run, task, folder
         self.device = choose_device(run.train)
-        self.settings = plain(run)
+        self.settings = identity(run, task)
         reset_peak_memory(self.device)
         self.model = build_model(run, task).to(self.device)
         self.optimizer = make_optimizer(self.model, run.train)

@@ -42,7 +42,8 @@ def check_mixer(cls: Callable[..., Mixer], *, claims: Iterable[str] | None = Non
     With claims, raises BrokenLaw for the first universal or claimed law that fails, with the smallest example.
     Without, returns what holds and what does not. Raises KeyError for an unknown claim.
     """
-    findings = survey(Subject.of_class(cls, claims=_checked(claims), **keywords))
+    claimed = None if claims is None else with_implied(claims)
+    findings = survey(Subject.of_class(cls, claims=claimed, **keywords))
     broken = [finding for finding in findings if finding.claimed and not finding.holds]
     if claims is not None and broken:
         raise BrokenLaw(broken[0].message)
@@ -112,13 +113,15 @@ def lengths_around(sizes: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(length for length in around if length > LONGEST))
 
 
-def _checked(claims: Iterable[str] | None) -> list[str] | None:
-    if claims is None:
-        return None
+def with_implied(claims: Iterable[str]) -> list[str]:
+    """The claims and all that they imply.
+
+    Raises KeyError for a claim that does not exist.
+    """
     claims = list(claims)
     for claim in claims:
         if claim not in CLAIMS:
-            raise KeyError(f"unknown claim {claim!r}{did_you_mean(claim, CLAIMS)}")
+            raise KeyError(f"unknown claim {claim!r}{did_you_mean(str(claim), CLAIMS)}")
     while missing := [IMPLIED[claim] for claim in claims if claim in IMPLIED and IMPLIED[claim] not in claims]:
         claims += missing
     return claims

@@ -90,6 +90,11 @@ class Trial:
     causal: bool
     example: Example
 
+    @staticmethod
+    def plain(subject: Subject, causal: bool) -> Trial:
+        """A trial of the simplest example."""
+        return Trial(subject, causal, Example(batch=1, length=1, cut=1, chunk=1, training=False, seed=0))
+
     @property
     def split(self) -> tuple[int, int]:
         """A length of at least 2 and a cut inside it."""

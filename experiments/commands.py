@@ -1,0 +1,181 @@
+"""The command line. Heavy libraries are imported by the commands that use them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.errors import UserError, user_errors
+from mixers.registry import card, did_you_mean, names
+
+if TYPE_CHECKING:
+    from experiments.summary import Summary
+
+console = Console()
+
+SETTINGS = "key=value settings, such as task=python train.tokens=1000000; config=FILE.yaml reads more from a file"
+
+
+def main() -> None:
+    """Run one command; bad input ends with one line and exit code 2."""
+    sys.path.append(os.getcwd())  # plug-ins live there; at the end, so that it hides nothing
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    arguments = vars(_parser().parse_args())
+    command = arguments.pop("command")
+    try:
+        command(**arguments)
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here")
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mixerzoo",
+        description="Compare sequence mixers by name, under identical settings.",
+        epilog="Start with: mixerzoo compare task=python mixers=[gtu,softmax] seeds=3 match=parameters out=runs/first",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command, about: str) -> argparse.ArgumentParser:
+        child = commands.add_parser(name, help=about, description=about)
+        child.set_defaults(command=command)
+        return child
+
+    child = add("list", list_mixers, "List the mixers: family, forms, claims, time, state, paper.")
+    child.add_argument("pattern", nargs="?", default="*", help="names to show, such as 'softmax*'")
+    child = add("show", show, "Show one mixer, one task's recipe, or one finished run or comparison in full.")
+    child.add_argument("name", help="a mixer, a task, or a folder")
+    child = add("train", train, "Train one run, or go on with it.")
+    child.add_argument("settings", nargs="*", help=SETTINGS + "; mixer=NAME mixer.KEYWORD=VALUE seed=N out=FOLDER")
+    child = add("compare", compare, "Train every mixer with every seed, or go on with it, and write the report.")
+    child.add_argument(
+        "settings",
+        nargs="*",
+        help=SETTINGS + "; mixers=[NAME,NAME*5,{LABEL: {row: NAME, KEYWORD: VALUE}}] seeds=N match=parameters "
+        "block=paper workers=N out=FOLDER",
+    )
+    child = add("report", report, "Rebuild the report of a comparison from what its runs left.")
+    child.add_argument("folder", type=Path)
+    child = add("extrapolate", extrapolate, "Score trained runs at other lengths than they were trained with.")
+    child.add_argument("folder", type=Path, help="a comparison or a run")
+    child.add_argument("lengths", help="lengths=[512,1024,2048]")
+    child = add("generate", generate, "Continue a prompt with a trained language model.")
+    child.add_argument("folder", type=Path, help="a run")
+    child.add_argument("--prompt", default="def ", help="the text to continue (default: %(default)r)")
+    child.add_argument("--tokens", type=int, default=200, help="how many to add at most (default: %(default)s)")
+    child.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest (default: %(default)s)")
+    child.add_argument("--top-k", type=int, help="keep this many of the likeliest")
+    child.add_argument("--top-p", type=float, help="keep the fewest that hold this probability")
+    child.add_argument("--stop", help="end after this text")
+    child.add_argument("--seed", type=int, default=0)
+    child = add("check", check, "Try the laws on a mixer: a row, or a class of your own.")
+    child.add_argument("target", help="a mixer's name, or package.module:Class")
+    child.add_argument("settings", nargs="*", help="claims=[causal,prefix] dim=8 and the constructor's keywords")
+    commands.add_parser("work").set_defaults(command=_work)  # what `compare` starts; reads folders from its input
+    return parser
+
+
+def list_mixers(pattern: str) -> None:
+    """Print the rows whose names match the pattern."""
+    chosen = [card(name) for name in names() if fnmatch(name, pattern)]
+    if not chosen:
+        raise UserError(f"no mixer matches {pattern!r}{did_you_mean(pattern, names())}")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in ("name", "family", "forms", "further claims", "time", "state", "paper"):
+        table.add_column(header, overflow="fold", no_wrap=header in ("name", "time", "state"))
+    for row in chosen:
+        forms = [form for form in ("causal", "bidirectional") if form in row.claims]
+        further = [claim for claim in row.claims if claim not in forms]
+        table.add_row(
+            row.name, row.family, " ".join(forms), " ".join(further), row.time, row.state, row.paper.split("/")[-1]
+        )
+    console.print(table)
+
+
+def show(name: str) -> None:
+    """Print a mixer, a task, a run or a comparison."""
+    import tasks  # noqa: PLC0415
+    from experiments import show as pages  # noqa: PLC0415
+
+    if Path(name, "config.yaml").exists():
+        pages.folder(Path(name), console)
+    elif name in names():
+        pages.mixer(name, console)
+    elif name in tasks.names():
+        pages.task(name, console)
+    else:
+        raise UserError(f"{name!r} is no mixer, task or finished folder{did_you_mean(name, [*names(), *tasks.names()])}")
+
+
+def train(settings: list[str]) -> None:
+    """Train one run in this process."""
+    from experiments.config import Run, load  # noqa: PLC0415
+    from experiments.single import train_one  # noqa: PLC0415
+
+    train_one(load(Run, settings), console)
+
+
+def compare(settings: list[str]) -> None:
+    """Run a comparison and print what came out."""
+    from experiments.compare import compare as run_comparison  # noqa: PLC0415
+    from experiments.config import Comparison, load  # noqa: PLC0415
+    from experiments.summary import read  # noqa: PLC0415
+
+    path = run_comparison(load(Comparison, settings), console)
+    _print_summary(read(path.parent))
+    console.print(f"report: {path}", soft_wrap=True)
+
+
+def report(folder: Path) -> None:
+    """Rebuild a report."""
+    from experiments.report import write  # noqa: PLC0415
+    from experiments.summary import read  # noqa: PLC0415
+
+    path = write(folder)
+    _print_summary(read(folder))
+    console.print(f"report: {path}", soft_wrap=True)
+
+
+def extrapolate(folder: Path, lengths: str) -> None:
+    """Score runs at other lengths."""
+    from experiments.extrapolate import extrapolate as score  # noqa: PLC0415
+
+    score(folder, lengths, console)
+
+
+def generate(folder: Path, **options) -> None:
+    """Continue a prompt."""
+    from experiments.generate import generate as continue_prompt  # noqa: PLC0415
+
+    sys.stdout.write(continue_prompt(folder, **options) + "\n")
+
+
+def check(target: str, settings: list[str]) -> None:
+    """Try the laws on one mixer."""
+    from experiments.check import check as try_laws  # noqa: PLC0415
+
+    with user_errors():
+        try_laws(target, settings, console)
+
+
+def _work() -> None:
+    from experiments.worker import work  # noqa: PLC0415
+
+    work()
+
+
+def _print_summary(summary: Summary) -> None:
+    for sentence in [*summary.verdicts(), *summary.failures()]:
+        console.print(sentence, markup=False)

@@ -1,0 +1,42 @@
+"""Continue a prompt with a trained byte-level language model."""
+
+from pathlib import Path
+
+import torch
+
+from backbones.causal_lm import CausalLM
+from experiments.errors import UserError, user_errors
+from experiments.train import load_model
+
+
+def generate(
+    folder: Path,
+    *,
+    prompt: str,
+    tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    stop: str | None,
+    seed: int,
+) -> str:
+    """The prompt and its continuation.
+
+    Raises UserError for a run that is no language model, and for values out of range.
+    """
+    run, _, model = load_model(folder)
+    if not isinstance(model, CausalLM):
+        raise UserError(f"{folder} was trained on {run.task}, which generates no text")
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    with user_errors():
+        output = model.generate(
+            torch.tensor(list(prompt.encode()), dtype=torch.long, device=device),
+            tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop=list(stop.encode()) if stop else None,
+            generator=generator,
+        )
+    return bytes(output.tolist()).decode(errors="replace")

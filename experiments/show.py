@@ -1,0 +1,68 @@
+"""The pages that `mixerzoo show` prints."""
+
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+import tasks
+from experiments.config import Comparison, load, plain
+from experiments.files import read_json
+from experiments.folders import saved_settings
+from experiments.summary import read
+from mixers.registry import card
+
+LONG = ("extrapolation", "dependence")
+"""Results that the report draws and a page of text leaves out."""
+
+
+def mixer(name: str, console: Console) -> None:
+    """One row of the registry."""
+    from experiments.assemble import keywords  # noqa: PLC0415  imports torch
+    from mixers.registry import load_class  # noqa: PLC0415
+
+    row = card(name)
+    table = _table()
+    for key in ("about", "family", "paper", "target", "claims", "needs", "block", "position", "time", "state"):
+        value = getattr(row, key)
+        table.add_row(key, ", ".join(value) if isinstance(value, tuple) else str(value))
+    table.add_row("keywords", ", ".join(f"{key}={value}" for key, value in keywords(row).items()))
+    console.print(table)
+    console.print((load_class(row.target).__doc__ or "").strip(), markup=False, highlight=False)
+
+
+def task(name: str, console: Console) -> None:
+    """A task's recipe: what a comparison on it does unless told otherwise."""
+    console.print(tasks.recipe(name).read_text().splitlines()[0], style="dim", markup=False)
+    settings = plain(load(Comparison, [f"task={name}"]))
+    shown = {key: settings[key] for key in ("task", "data", "backbone", "train")}
+    console.print(yaml.safe_dump(shown, sort_keys=False).rstrip(), markup=False)
+
+
+def folder(path: Path, console: Console) -> None:
+    """A run with its settings and results, or a comparison with its verdict and table."""
+    settings = saved_settings(path) or {}
+    if "mixers" in settings:
+        summary = read(path)
+        for sentence in [*summary.verdicts(), *summary.failures()]:
+            console.print(sentence, markup=False)
+        console.print(summary.table().rstrip(), markup=False, soft_wrap=True)
+        return
+    console.print(yaml.safe_dump(settings, sort_keys=False).rstrip(), markup=False)
+    result = read_json(path / "result.json")
+    if result is None:
+        console.print("not finished yet")
+        return
+    table = _table()
+    for key, value in result.items():
+        if key not in LONG:
+            table.add_row(key, str(value))
+    console.print(table)
+
+
+def _table() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table

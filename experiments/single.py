@@ -1,0 +1,43 @@
+"""Train one run by hand, in this process."""
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments.assemble import resolve
+from experiments.config import Run, plain
+from experiments.errors import UserError
+from experiments.folders import claim, locked, saved_settings
+from experiments.train import Diverged, load_task, train, with_threads
+
+
+def train_one(run: Run, console: Console) -> None:
+    """Train the run into run.out (runs/<task>-<mixer>-<seed>), or go on with it.
+
+    Raises UserError for bad input and for a run that diverges.
+    """
+    task = load_task(run)
+    run = resolve(run, task.causal)
+    folder = Path(run.out or f"runs/{run.task}-{run.label}-{run.seed}")
+    saved = saved_settings(folder)
+    if saved and run.train.threads is None:
+        threads = saved.get("train", {}).get("threads")
+        run = dataclasses.replace(run, train=dataclasses.replace(run.train, threads=threads))
+    run = dataclasses.replace(with_threads(run), out=None)
+    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()]
+    with locked(folder, console.print):
+        claim(folder, plain(run))
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task(str(run.label), total=None)
+
+            def update(done: int, total: int, loss: float) -> None:
+                progress.update(bar, completed=done, total=total, description=f"{run.label}, loss {loss:.3f}")
+
+            try:
+                result = train(folder, update)
+            except Diverged as error:
+                raise UserError(f"{folder}: {error}; try a lower train.learning_rate") from error
+    score = result[task.metric]
+    console.print(f"{task.metric.replace('_', ' ')} {score:.4f} after {result['tokens']:,} tokens; see {folder}", soft_wrap=True)
