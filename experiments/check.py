@@ -28,7 +28,7 @@ def check(target: str, arguments: list[str], console: Console) -> None:
     subject = _subject(target, options)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as progress:
         bar = progress.add_task("")
-        findings = survey(subject, lambda law: progress.update(bar, description=law.name))
+        findings = list(survey(subject, lambda law: progress.update(bar, description=law.name)))
     console.print(_table(findings))
     broken = [finding for finding in findings if finding.claimed and not finding.holds]
     if broken:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 console = Console()
 
+FORMS = ("causal", "bidirectional")
+
 SETTINGS = "key=value settings, such as task=python train.tokens=1000000; config=FILE.yaml reads more from a file"
 
 
@@ -94,13 +96,12 @@ def list_mixers(pattern: str) -> None:
         raise UserError(f"no mixer matches {pattern!r}{did_you_mean(pattern, names())}")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("name", "family", "forms", "further claims", "time", "state", "paper"):
-        table.add_column(header, overflow="fold", no_wrap=header in ("name", "time", "state"))
+        table.add_column(header, no_wrap=header != "further claims", min_width=14 if header == "further claims" else None)
     for row in chosen:
-        forms = [form for form in ("causal", "bidirectional") if form in row.claims]
-        further = [claim for claim in row.claims if claim not in forms]
-        table.add_row(
-            row.name, row.family, " ".join(forms), " ".join(further), row.time, row.state, row.paper.split("/")[-1]
-        )
+        forms = [form for form in FORMS if form in row.claims]
+        further = [claim for claim in row.claims if claim not in FORMS]
+        shown = "both" if len(forms) == 2 else forms[0]
+        table.add_row(row.name, row.family, shown, ", ".join(further), row.time, row.state, row.paper.split("/")[-1])
     console.print(table)
 
 

@@ -183,7 +183,7 @@ def _baselines(summary: Summary, axes: Axes, *, vertical: bool) -> None:
         else:
             axes.axhline(value, color="#777777", linestyle="--", linewidth=1)
             place = axes.get_yaxis_transform()
-            axes.text(1.0, value, name, fontsize=8.5, color="#444444", va="bottom", ha="right", transform=place)
+            axes.text(0.01, value, name, fontsize=8.5, color="#444444", va="bottom", transform=place)
 
 
 def _legend(axes: Axes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,16 +43,16 @@ def check_mixer(cls: Callable[..., Mixer], *, claims: Iterable[str] | None = Non
     Without, returns what holds and what does not. Raises KeyError for an unknown claim.
     """
     claimed = None if claims is None else with_implied(claims)
-    findings = survey(Subject.of_class(cls, claims=claimed, **keywords))
-    broken = [finding for finding in findings if finding.claimed and not finding.holds]
-    if claims is not None and broken:
-        raise BrokenLaw(broken[0].message)
+    findings = []
+    for finding in survey(Subject.of_class(cls, claims=claimed, **keywords)):
+        if claims is not None and finding.claimed and not finding.holds:
+            raise BrokenLaw(finding.message)
+        findings.append(finding)
     return findings
 
 
-def survey(subject: Subject, progress: Callable[[Law], None] = lambda law: None) -> list[Finding]:
+def survey(subject: Subject, progress: Callable[[Law], None] = lambda law: None) -> Iterator[Finding]:
     """Try every law on every form of the subject that it speaks of; `progress` is called before each law."""
-    findings = []
     for law in LAWS.values():
         progress(law)
         claimed = law.claim is None or (subject.claims is not None and law.claim in subject.claims)
@@ -60,10 +60,9 @@ def survey(subject: Subject, progress: Callable[[Law], None] = lambda law: None)
             for form in forms_of(law, subject):
                 prove(law, subject, form, CHECK, lengths=lengths_around(subject.sizes))
             holds = bool(forms_of(law, subject))
-            findings.append(Finding(law, holds, claimed, "" if holds else f"{law.name}: the mixer lacks the form"))
+            yield Finding(law, holds, claimed, "" if holds else f"{law.name}: the mixer lacks the form")
         except BrokenLaw as broken:
-            findings.append(Finding(law, False, claimed, str(broken)))
-    return findings
+            yield Finding(law, False, claimed, str(broken))
 
 
 def forms_of(law: Law, subject: Subject) -> tuple[bool, ...]:
@@ -103,7 +102,7 @@ def examples(draw: st.DrawFn, lengths: tuple[int, ...]) -> Example:
         cut=draw(st.integers(1, max(length - 1, 1))),
         chunk=draw(st.integers(1, 8)),
         training=draw(st.booleans()),
-        seed=draw(st.integers(0, 2**16)),
+        seed=draw(st.integers(0, 999)),
     )
 
 

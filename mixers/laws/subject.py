@@ -100,17 +100,22 @@ class Trial:
         """A length of at least 2 and a cut inside it."""
         return max(self.example.length, 2), max(self.example.cut, 1)
 
-    def mixer(self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0) -> Mixer:
-        """The mixer in eval mode, its parameters moved away from their initial values."""
+    def fresh(self, *, length: int = LONGEST, seed: int = 0) -> Mixer:
+        """The mixer as its constructor leaves it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.example.seed + seed)
             layer = Layer(index=1, depth=3, shared=nn.ParameterDict())
             chunks = dict.fromkeys(self.subject.chunks, self.example.chunk)
-            mixer = self.subject.constructor(self.causal, max(length, self.example.length), layer, chunks)
-            mixer = mixer.double()
-            with torch.no_grad():
-                for parameter in mixer.parameters():
-                    parameter += _noise_scale(parameter) * torch.randn_like(parameter)
+            return self.subject.constructor(self.causal, max(length, self.example.length), layer, chunks)
+
+    def mixer(self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0) -> Mixer:
+        """The mixer in eval mode, its parameters moved away from their initial values."""
+        mixer = self.fresh(length=length, seed=seed).double()
+        generator = torch.Generator().manual_seed(self.example.seed + seed)
+        with torch.no_grad():
+            for parameter in mixer.parameters():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                parameter += _noise_scale(parameter) * noise
         return mixer.to(dtype).eval()
 
     def draw(self, *shape: int, salt: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -25,8 +25,8 @@ def toeplitz_matmul(coefficients: Tensor, x: Tensor, *, causal: bool, backend: s
         form = "causal" if causal else "bidirectional"
         raise ValueError(f"coefficients must have shape {expected} ({form}), not {tuple(coefficients.shape)}")
     product = _backend(backend)
-    if length == 0:
-        return x
+    if x.numel() == 0:
+        return x * coefficients.sum(0).to(x.dtype)  # empty, and still a function of both
     dtype = wide(coefficients, x)
     return product(coefficients.to(dtype), x.to(dtype), causal).to(x.dtype)
 

@@ -1,0 +1,35 @@
+"""How hard hypothesis tries, and one thread a worker."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+ALL_CHECKS = list(HealthCheck)
+settings.register_profile(
+    "gate",
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=ALL_CHECKS,
+)
+settings.register_profile(
+    "thorough", max_examples=200, deadline=None, report_multiple_bugs=False, suppress_health_check=ALL_CHECKS
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--browser", action="store_true", help="run the tests that need Chromium")
+
+
+def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None:
+    """The browser's tests are a suite of their own (make test-browser)."""
+    return True if collection_path.name == "browser" and not config.getoption("--browser") else None

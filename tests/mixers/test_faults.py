@@ -1,0 +1,183 @@
+"""The laws are proved: each fault, one edit of a row's real source, breaks the law named, and by no accident."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import Phase, settings
+
+from mixers import card, names
+from mixers.laws import LAWS, BrokenLaw, Subject, prove
+from mixers.laws.check import forms_of
+
+
+@dataclass(frozen=True)
+class Fault:
+    """In `module`, `line` becomes `edit`; then `row` breaks `law`."""
+
+    about: str
+    row: str
+    module: str
+    line: str
+    edit: str
+    law: str
+
+
+TNO = "mixers.toeplitz.tno"
+GTU = "mixers.toeplitz.gtu"
+CONVOLUTION = "mixers.toeplitz.convolution"
+SOFTMAX = "mixers.attention.softmax"
+ELU = "mixers.linear.elu"
+S4D = "mixers.state_space.s4d"
+FNET = "mixers.spectral.fnet"
+TOEPLITZ = "mixers.ops.toeplitz"
+ATTENTION = "mixers.ops.attention"
+PRODUCT = "mixers.ops.linear_attention"
+
+FAULTS = [
+    Fault("a leak of one token", "convolution", CONVOLUTION,
+          "(reach, 0 if self.causal else reach)", "(reach - 1, 1) if self.causal else (reach, reach)", "causal"),
+    Fault("attention one token ahead", "softmax_alibi", ATTENTION, ".triu(1)", ".triu(2)", "causal"),
+    Fault("a circular product without zeros behind", "gtu", TOEPLITZ,
+          "size = 2 * length ", "size = 2 * length - length // 2 ", "causal"),
+    Fault("a normaliser over the whole sequence", "linear_elu", ELU,
+          "mixed = sums[..., :-1] / sums[..., -1:].clamp_min(FLOOR)",
+          "mixed = sums[..., :-1] / sums[..., -1:].mean(2, keepdim=True).clamp_min(FLOOR)", "causal"),
+    Fault("a detached statistic of the future", "s4d", S4D,
+          "        return self._output(y, x)", "        return self._output(y, x) / (1 + x.detach().square().mean(1, keepdim=True))",
+          "causal"),
+    Fault("mixing replaced by the identity", "gtu", GTU,
+          "mixed = self.tno(F.silu(self.value(x)), mask)", "mixed = F.silu(self.value(x)) + 0 * self.tno(F.silu(self.value(x)), mask)",
+          "causal"),
+    Fault("a normaliser that knows N", "softmax_alibi", SOFTMAX,
+          "        return self._attend(*self._project(x, 0), self.causal, mask)",
+          "        return self._attend(*self._project(x, 0), self.causal, mask) / x.shape[1]", "prefix"),
+    Fault("positions counted from the end", "softmax_rope", SOFTMAX,
+          "even, odd = x.to(dtype).unflatten(-1, (-1, 2)).unbind(-1)",
+          "even, odd = (x.to(dtype) / x.shape[2] ** 0.5).unflatten(-1, (-1, 2)).unbind(-1)", "prefix"),
+    Fault("a causal mask where there should be none", "softmax", SOFTMAX,
+          "        return self._attend(*self._project(x, 0), self.causal, mask)",
+          "        return self._attend(*self._project(x, 0), True, mask)", "bidirectional"),
+    Fault("a second kernel that is never read", "s4d", S4D,
+          "torch.cat([kernels[1, : length - 1].flip(0), kernels[0]])",
+          "torch.cat([0 * kernels[1, : length - 1].flip(0), kernels[0]])", "bidirectional"),
+    Fault("a table that ends", "tno", TNO,
+          "        x = fill_pads(x, mask)", "        x = fill_pads(x, mask)[:, :200]", "any_length"),
+    Fault("pads that keep their bias", "gtu", GTU,
+          "self.tno(F.silu(self.value(x)), mask)", "self.tno(F.silu(self.value(x)))", "padding"),
+    Fault("pads of zero features counted as phi(0) = 1", "linear_elu", ELU,
+          "            features[1], values = features[1].masked_fill(pads, 0), values.masked_fill(pads, 0)",
+          "            features[1] = features[1].masked_fill(pads, 1)\n            values = values[..., :-1].masked_fill(pads, 0)\n"
+          "            values = F.pad(values, (0, 1), value=1.0)", "padding"),
+    Fault("a mean over pads too", "fnet", FNET,
+          "        filled = fill_pads(x, mask)", "        filled = x", "pads"),
+    Fault("pads multiplied instead of filled", "tno", TNO,
+          "        x = fill_pads(x, mask)", "        x = x if mask is None else x * mask[..., None]", "pads"),
+    Fault("pads multiplied instead of filled, in attention", "softmax", SOFTMAX,
+          "k, v = (part.masked_fill(~mask[:, None, :, None], 0) for part in (k, v))",
+          "k, v = (part * mask[:, None, :, None] for part in (k, v))", "pads"),
+    Fault("the state dropped at a chunk's edge", "linear_elu", PRODUCT,
+          "    y = inside + q @ states[:, :, :-1]", "    y = inside + q @ states[:, :, :-1].roll(1, 2)", "step"),
+    Fault("a step at the wrong position", "softmax_rope", SOFTMAX,
+          "start=state[\"keys\"].shape[2]", "start=max(state[\"keys\"].shape[2] - 1, 0)", "step"),
+    Fault("a prefill that forgets its last token", "convolution", CONVOLUTION,
+          "[:, x.shape[1] :]", "[:, : self.width - 1]", "step"),
+    Fault("a history in place of a window", "convolution", CONVOLUTION,
+          "{\"recent\": window[:, 1:]}", "{\"recent\": window[:, 0:]}", "constant_state"),
+    Fault("a bias in a linear map", "tno", TNO,
+          "        x = fill_pads(x, mask)", "        x = fill_pads(x, mask) + 1", "linear"),
+    Fault("a rectified spectrum", "fnet", FNET,
+          ".real.to(x.dtype)", ".abs().to(x.dtype)", "linear"),
+    Fault("a decay that counts from the start", "gtu", TNO,
+          "        return toeplitz_matmul(self.coefficients(x.shape[1]), x,",
+          "        x = x * torch.linspace(1, 2, 64, dtype=x.dtype).repeat(20)[: x.shape[1], None]\n"
+          "        return toeplitz_matmul(self.coefficients(x.shape[1]), x,", "shift"),
+    Fault("absolute positions inside the mixer", "softmax_alibi", SOFTMAX,
+          "distance = (position[keys - queries :, None] - position).abs()",
+          "distance = (position[keys - queries :, None] - position).abs() * position", "shift"),
+    Fault("a token too many", "convolution", CONVOLUTION,
+          "(reach, 0 if self.causal else reach)", "(reach, 1 if self.causal else reach + 1)", "shape"),
+    Fault("an output in the dtype of the recurrence", "linear_elu", ELU,
+          "return self.out(mixed.to(dtype).transpose(1, 2).flatten(2))",
+          "return self.out(mixed.to(dtype).transpose(1, 2).flatten(2)).to(mixed.dtype)", "shape"),
+    Fault("NaN at length 1", "softmax", SOFTMAX,
+          "        return self.out(mixed.transpose(1, 2).flatten(2))",
+          "        return self.out(mixed.transpose(1, 2).flatten(2)) * (q.shape[2] - 1) / (q.shape[2] - 1 or torch.nan)", "lengths"),
+    Fault("a denominator without a floor", "linear_elu", ELU,
+          "sums[..., -1:].clamp_min(FLOOR)", "sums[..., -1:]", "finite"),
+    Fault("frequencies rounded to bfloat16", "s4d", S4D,
+          "        a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))",
+          "        low = torch.bfloat16 if dtype == torch.float32 else dtype\n"
+          "        a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(low).to(dtype))", "precision"),
+    Fault("batch statistics", "gtu", GTU,
+          "        return self.out(F.silu(self.gate(x)) * mixed)\n\n    def init_state",
+          "        return self.out(F.silu(self.gate(x)) * mixed / (1 + mixed.square().mean(0)))\n\n    def init_state", "batch"),
+    Fault("batch statistics in training mode alone", "s4d", S4D,
+          "        return self._output(y, x)",
+          "        return self._output(y, x) / (1 + x.square().mean() * self.training)", "batch"),
+    Fault("a parameter never used", "s4d", S4D,
+          "        nn.init.normal_(self.skip)", "        nn.init.normal_(self.skip)\n        self.unused = nn.Parameter(torch.ones(2))", "reach"),
+    Fault("a gradient cut off", "convolution", CONVOLUTION,
+          "F.conv1d(padded, self.weight, groups", "F.conv1d(padded, self.weight.detach(), groups", "reach"),
+    Fault("a gradient of half the size", "tno", TNO,
+          "        return toeplitz_matmul(self.coefficients(x.shape[1]), x,",
+          "        x = (x + x.detach()) / 2\n        return toeplitz_matmul(self.coefficients(x.shape[1]), x,", "gradient"),
+    Fault("random features drawn in forward", "linear_elu", ELU,
+          "        dtype = wide(v)", "        dtype = wide(v)\n        v = v + 1e-3 * torch.randn_like(v)", "determinism"),
+    Fault("a buffer that state_dict does not carry", "tno", TNO,
+          "torch.full((dim,), decay))", "decay * torch.rand(dim), persistent=False)", "round_trip"),
+    Fault("a complex parameter", "convolution", CONVOLUTION,
+          "        self.reset_parameters()\n", "        self.reset_parameters()\n        self.register_buffer(\"phase\", torch.zeros(1) * 1j)\n",
+          "round_trip"),
+    Fault("an input written to", "tno", TNO,
+          "        x = fill_pads(x, mask)", "        x = fill_pads(x, mask).mul_(2)", "strides"),
+    Fault("storage taken for shape", "convolution", CONVOLUTION,
+          "fill_pads(x, mask).transpose(1, 2)", "fill_pads(x, mask).as_strided(x.shape, (x.shape[1] * x.shape[2], x.shape[2], 1)).transpose(1, 2)",
+          "strides"),
+    Fault("an offset that bfloat16 cannot hold", "softmax", SOFTMAX,
+          "        return self.rotate(q, start), self.rotate(k, start), v",
+          "        return self.rotate(q, start) + 1000 - 1000, self.rotate(k, start), v", "autocast"),
+    Fault("decoding where nothing is claimed", "fnet", FNET,
+          "    def forward(self", "    def init_state(self, batch_size):\n        return {}\n\n    def forward(self", "refusals"),
+    Fault("decoding with a bidirectional mixer", "softmax", "mixers.contract",
+          "    if not causal:\n", "    if False:\n", "refusals"),
+]
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch):
+    """A function that gives a row's class as it is after one edit of one module; what imports that module sees it too."""
+
+    def edit(fault: Fault) -> type:
+        module, line = importlib.import_module(fault.module), fault.line
+        with open(str(module.__file__)) as file:
+            source = file.read()
+        assert source.count(line) == 1, f"{fault.about}: the line stands {source.count(line)} times in {fault.module}"
+        changed = type(module)(fault.module)
+        monkeypatch.setitem(sys.modules, fault.module, changed)
+        source = source.replace(line, fault.edit)
+        exec(compile(source, fault.module, "exec"), changed.__dict__)
+        family, name = card(fault.row).target.rsplit(".", 1)
+        for dependent in (TNO, f"mixers.{family}"):
+            if dependent != fault.module and dependent in sys.modules:
+                monkeypatch.delitem(sys.modules, dependent)
+        return getattr(importlib.import_module(f"mixers.{family}"), name)
+
+    return edit
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.row}-{fault.law}-{fault.about}".replace(" ", "_"))
+def test_fault_breaks_its_law(fault: Fault, edited):
+    row = card(fault.row)
+    subject = Subject.of_class(edited(fault), claims=row.claims, **row.keywords)
+    law = LAWS[fault.law]
+    with pytest.raises(BrokenLaw, match=f"breaks {law.name} ") as caught:
+        for causal in forms_of(law, subject):
+            prove(law, subject, causal, settings(phases=[Phase.generate]))
+    assert not caught.value.crashed, f"caught by accident: {caught.value}"
+
+
+def test_every_law_and_every_family_has_a_fault():
+    assert {fault.law for fault in FAULTS} == set(LAWS)
+    assert {card(fault.row).family for fault in FAULTS} == {card(name).family for name in names()}
