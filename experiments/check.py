@@ -7,7 +7,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from experiments.config import parse_value
-from experiments.errors import UserError
+from experiments.errors import UserError, one_line
+from mixers.contract import Mixer
 from mixers.laws import Finding, Subject, survey
 from mixers.laws.check import with_implied
 from mixers.laws.subject import Trial
@@ -60,10 +61,12 @@ def _subject(target: str, options: dict) -> Subject:
 
 def _require_construction(subject: Subject) -> None:
     try:
-        for causal in subject.forms:
-            Trial.plain(subject, causal).mixer()
+        mixers = [Trial.plain(subject, causal).mixer() for causal in subject.forms]
     except Exception as error:  # a plug-in's constructor may fail in any way
-        raise UserError(f"cannot build {subject.name}(dim={subject.dim}): {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"cannot build {subject.name}(dim={subject.dim}): {reason}") from error
+    if not all(isinstance(mixer, Mixer) for mixer in mixers):
+        raise UserError(f"{subject.name} must be a subclass of mixers.contract.Mixer")
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -39,6 +39,7 @@ class Subject:
     claims: frozenset[str] | None
     chunks: tuple[str, ...]  # keywords that hold a chunk size
     sizes: tuple[int, ...]  # whole numbers among the keywords: lengths around them are worth trying
+    bounded: bool  # whether it is built with the largest N
     dim: int
 
     @staticmethod
@@ -50,9 +51,8 @@ class Subject:
             return build(name, dim, causal=causal, length=length, layer=layer, registry=registry, **chunks)
 
         forms = tuple(causal for causal, form in ((True, "causal"), (False, "bidirectional")) if form in row.claims)
-        return Subject(
-            name, constructor, forms, frozenset(row.claims), *_sizes(load_class(row.target), row.keywords), dim
-        )
+        chunks, sizes = _sizes(load_class(row.target), row.keywords)
+        return Subject(name, constructor, forms, frozenset(row.claims), chunks, sizes, "length" in row.needs, dim)
 
     @staticmethod
     def of_class(
@@ -70,7 +70,7 @@ class Subject:
         forms = (True, False) if "causal" in parameters and "causal" not in keywords else (keywords.get("causal", True),)
         if len(forms) == 2 and claimed is not None:
             forms = tuple(form for form in forms if ("causal" if form else "bidirectional") in claimed) or forms
-        return Subject(cls.__name__, constructor, forms, claimed, *_sizes(cls, keywords), dim)
+        return Subject(cls.__name__, constructor, forms, claimed, *_sizes(cls, keywords), "length" in parameters, dim)
 
 
 def _sizes(cls: Callable[..., Mixer], keywords: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
