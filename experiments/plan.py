@@ -77,11 +77,10 @@ def plan(settings: Comparison, task: Task) -> list[Run]:
         if run.label in [other.label for other in runs]:
             raise UserError(f"mixers= names {run.label} twice; give one of them a label, {{label: {{row: NAME}}}}")
         runs.append(run)
-    target = count_parameters(build_model(runs[0], task))
-    if settings.match == "parameters":
-        runs = [runs[0], *(match_parameters(run, task, target) for run in runs[1:])]
-    for run in runs:
-        build_model(run, task)  # a value that a mixer refuses shows now
+    sizes = [count_parameters(build_model(run, task)) for run in runs]  # a value that a mixer refuses shows now
+    if settings.match == "parameters":  # the largest stays as it is, the others grow
+        largest = max(sizes)
+        runs = [run if size == largest else match_parameters(run, task, largest) for run, size in zip(runs, sizes, strict=True)]
     return [dataclasses.replace(run, seed=seed) for seed in seeds for run in runs]
 
 

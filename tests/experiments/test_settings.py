@@ -1,0 +1,79 @@
+"""Settings: later sources win, and every mistake gets one clear line."""
+
+import pytest
+
+from experiments.config import Comparison, Run, load, plain, restore
+from experiments.errors import UserError
+from experiments.plan import labelled_mixers, seed_list
+
+
+def test_later_sources_win(tmp_path):
+    (tmp_path / "mine.yaml").write_text("train: {tokens: 5, batch: 7}\nmixer: softmax\n")
+    run = load(Run, [f"config={tmp_path / 'mine.yaml'}", "train.tokens=6", "mixer.heads=2", "data.length=32"])
+    assert (run.train.tokens, run.train.batch, run.data.length) == (6, 7, 32)
+    assert run.mixer == {"name": "softmax", "heads": 2}
+    assert run.train.learning_rate == 4e-3  # from the recipe
+    assert plain(restore(Run, plain(run))) == plain(run)
+
+
+def test_numbers_may_be_written_as_powers_of_ten():
+    assert load(Run, ["train.learning_rate=1e-3"]).train.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("train.tokns=5", "unknown key 'train.tokns'; did you mean train.tokens"),
+        ("data.lenght=5", "unknown key 'data.lenght'; did you mean data.length"),
+        ("bakbone.dim=5", "unknown key 'bakbone'; did you mean backbone"),
+        ("task=pyton", "unknown task 'pyton'; did you mean python"),
+        ("train.tokens=many", "train.tokens: Value 'many'"),
+        ("train.tokens=0", "train.tokens=0 must be at least 1"),
+        ("train.learning_rate=-1", "must be above 0"),
+        ("train.learning_rate=.nan", "must be finite"),
+        ("backbone.dropout=1.5", "must lie between 0 and 1"),
+        ("train.beta1=1.0", r"must lie in \[0, 1\)"),
+        ("backbone.norm=batch", "backbone.norm=batch must be one of rms, layer"),
+        ("train.precision=float64", "must be one of auto, float32, bfloat16"),
+        ("tokens", "'tokens' is not of the form key=value"),
+        ("mixer=[gtu", "is not a value"),
+        ("config=absent.yaml", "cannot read absent.yaml"),
+        ("seed=-1", "seed=-1 must be at least 0"),
+    ],
+)
+def test_mistakes_get_one_clear_line(argument: str, message: str):
+    with pytest.raises(UserError, match=message) as caught:
+        load(Run, [argument])
+    assert "\n" not in str(caught.value)
+
+
+def test_mixers_are_names_patterns_or_labels():
+    found = labelled_mixers(["gtu", "gtu*5,softmax", {"slow": {"row": "gtu", "decay": 0.9}}])
+    assert found == [
+        (None, {"name": "gtu"}),
+        (None, {"name": "gtu*5,softmax"}),
+        ("slow", {"name": "gtu", "decay": 0.9}),
+    ]
+    assert labelled_mixers({"slow": {"row": "gtu"}}) == [("slow", {"name": "gtu"})]
+
+
+@pytest.mark.parametrize("mixers", [[], None, [3], [{"slow": "gtu"}], [{"slow": {"name": "gtu"}}]])
+def test_mixers_that_are_none_are_refused(mixers):
+    with pytest.raises(UserError, match="mixers"):
+        labelled_mixers(mixers)
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert seed_list(3) == [0, 1, 2]
+    assert seed_list([5, 1]) == [5, 1]
+    with pytest.raises(UserError, match="repeats a seed"):
+        seed_list([1, 1])
+    for seeds in (0, -1, [], [-1], ["a"], "three", True, 1.5):
+        with pytest.raises(UserError, match="seeds="):
+            seed_list(seeds)
+
+
+def test_match_is_an_option_of_comparisons():
+    assert load(Comparison, ["match=parameters"]).match == "parameters"
+    with pytest.raises(UserError, match="match=flops must be one of null, parameters"):
+        load(Comparison, ["match=flops"])
