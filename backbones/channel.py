@@ -6,7 +6,6 @@ Shapes: B batch, N length, D dim.
 import math
 
 import torch
-from timm.layers import GluMlp, Mlp, trunc_normal_
 from torch import Tensor, nn
 
 
@@ -22,11 +21,15 @@ class NoChannel(nn.Module):
 
 def glu(dim: int, width: int) -> nn.Module:
     """Gated linear unit, W3 (SiLU(W1 x) * W2 x), of inner width `width` (Shazeer, 2020, arXiv 2002.05202)."""
+    from timm.layers import GluMlp
+
     return GluMlp(dim, hidden_features=2 * width, act_layer=nn.SiLU, gate_last=False)
 
 
 def ffn(dim: int, width: int) -> nn.Module:
     """Feed-forward network, W2 GELU(W1 x), of inner width `width`."""
+    from timm.layers import Mlp
+
     return Mlp(dim, hidden_features=width, act_layer=nn.GELU)
 
 
@@ -69,6 +72,8 @@ class LearnedPosition(nn.Module):
     """x plus one learned vector a position, for N up to `length`."""
 
     def __init__(self, dim: int, length: int):
+        from timm.layers import trunc_normal_
+
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(length, dim))
         trunc_normal_(self.embedding, std=0.02)

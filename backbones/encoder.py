@@ -4,7 +4,6 @@ Shapes: B batch, N length, D dim, C classes.
 """
 
 import torch
-from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from backbones.embedding import TokenEmbedding
@@ -16,6 +15,8 @@ class Encoder(nn.Module):
     """tokens (B, N) and mask (B, N) -> logits (B, C): the mean over real tokens, then a linear layer."""
 
     def __init__(self, stack: Stack, *, vocabulary: int, classes: int, seed: int = 0):
+        from timm.layers import trunc_normal_
+
         super().__init__()
         self.embedding = TokenEmbedding(vocabulary, stack.dim, seed=seed)
         self.stack = stack

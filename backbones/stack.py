@@ -3,10 +3,9 @@
 Shapes: B batch, N length, D dim.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from backbones.channel import CHANNELS, NORMS, POSITIONS
@@ -20,10 +19,20 @@ class Block(nn.Module):
     """x + mixer(norm(x)), then x + channel(norm(x)); or, post-norm, norm(x + mixer(x)), norm(x + channel(x))."""
 
     def __init__(
-        self, mixer: nn.Module, channel: nn.Module, norms: list[nn.Module], *, prenorm: bool, dropout: float, drop: float
+        self,
+        mixer: nn.Module,
+        channel: nn.Module,
+        norms: list[nn.Module],
+        *,
+        prenorm: bool,
+        dropout: float,
+        drop: float,
     ):
+        from timm.layers import DropPath
+
         super().__init__()
-        self.mixer, self.channel, self.norms = mixer, channel, nn.ModuleList(norms)
+        self.mixer: Any = mixer  # a Mixer, which backbones do not import
+        self.channel, self.norms = channel, nn.ModuleList(norms)
         self.prenorm = prenorm
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop)
@@ -88,7 +97,7 @@ class Stack(nn.Module):
         with seeded(seed, "position"):
             self.position = _choose(POSITIONS, "position", position)(dim, length)
         self.dropout = nn.Dropout(dropout)
-        blocks = []
+        blocks: list[Block] = []
         for index in range(depth):
             with seeded(seed, f"blocks.{index}.mixer"):
                 mixer = make_mixer(index, depth, self.shared)
@@ -106,15 +115,18 @@ class Stack(nn.Module):
             x = block(x, mask)
         return self.norm(x)
 
+    def _layers(self) -> Iterator[Block]:
+        return iter(cast("list[Block]", self.blocks))
+
     def init_state(self, batch_size: int) -> dict[str, Any]:
         """The state before the first token."""
-        return {"position": 0, "layers": [block.mixer.init_state(batch_size) for block in self.blocks]}
+        return {"position": 0, "layers": [block.mixer.init_state(batch_size) for block in self._layers()]}
 
     def prefill(self, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """forward(x), and the state after its N tokens."""
         layers, length = [], x.shape[1]
         x = self.dropout(self.position(x, 0))
-        for block in self.blocks:
+        for block in self._layers():
             x, state = block.prefill(x)
             layers.append(state)
         return self.norm(x), {"position": length, "layers": layers}
@@ -123,7 +135,7 @@ class Stack(nn.Module):
         """One token (B, D); consumes the state."""
         layers = []
         x = self.dropout(self.position(x[:, None], state["position"])[:, 0])
-        for block, before in zip(self.blocks, state["layers"], strict=True):
+        for block, before in zip(self._layers(), state["layers"], strict=True):
             x, after = block.step(x, before)
             layers.append(after)
         return self.norm(x), {"position": state["position"] + 1, "layers": layers}

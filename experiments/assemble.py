@@ -127,7 +127,7 @@ def model_mixers(model: nn.Module) -> Iterator[tuple[str, Mixer]]:
 def match_parameters(run: Run, task: Task, target: int) -> Run:
     """The resolved run with its channel mixers' width chosen so that its parameters come within 1% of `target`.
 
-    Where there is no channel mixer, the row's `match` keyword is turned instead. Raises UserError where neither reaches.
+    Without a channel mixer, the row's `match` keyword is turned instead. Raises UserError where neither reaches.
     """
     if run.backbone.channel == "none":
         return _match_by_keyword(run, task, target)

@@ -72,7 +72,9 @@ def _require_construction(subject: Subject) -> None:
 def _table(findings: list[Finding]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("law", "", "what it says, or the smallest example that breaks it"):
-        table.add_column(header, overflow="fold", no_wrap=header != "what it says, or the smallest example that breaks it")
+        table.add_column(
+            header, overflow="fold", no_wrap=header != "what it says, or the smallest example that breaks it"
+        )
     for finding in findings:
         if finding.holds:
             verdict = "[green]holds[/]" if finding.claimed else "[yellow]holds, not claimed[/]"

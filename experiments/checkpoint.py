@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from experiments.errors import UserError
@@ -31,8 +31,9 @@ def save(
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     metadata = {"progress": json.dumps(progress), "settings": json.dumps(settings)}
+    whole = serialise({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     with replacing(checkpoint_file(folder)) as part:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata)
+        part.write_bytes(whole)
 
 
 def load(

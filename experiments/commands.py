@@ -96,7 +96,9 @@ def list_mixers(pattern: str) -> None:
         raise UserError(f"no mixer matches {pattern!r}{did_you_mean(pattern, names())}")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("name", "family", "forms", "further claims", "time", "state", "paper"):
-        table.add_column(header, no_wrap=header != "further claims", min_width=14 if header == "further claims" else None)
+        table.add_column(
+            header, no_wrap=header != "further claims", min_width=14 if header == "further claims" else None
+        )
     for row in chosen:
         forms = [form for form in FORMS if form in row.claims]
         further = [claim for claim in row.claims if claim not in FORMS]
@@ -107,8 +109,8 @@ def list_mixers(pattern: str) -> None:
 
 def show(name: str) -> None:
     """Print a mixer, a task, a run or a comparison."""
-    import tasks  # noqa: PLC0415
-    from experiments import show as pages  # noqa: PLC0415
+    import tasks
+    from experiments import show as pages
 
     if Path(name, "config.yaml").exists():
         pages.folder(Path(name), console)
@@ -117,22 +119,24 @@ def show(name: str) -> None:
     elif name in tasks.names():
         pages.task(name, console)
     else:
-        raise UserError(f"{name!r} is no mixer, task or finished folder{did_you_mean(name, [*names(), *tasks.names()])}")
+        raise UserError(
+            f"{name!r} is no mixer, task or finished folder{did_you_mean(name, [*names(), *tasks.names()])}"
+        )
 
 
 def train(settings: list[str]) -> None:
     """Train one run in this process."""
-    from experiments.config import Run, load  # noqa: PLC0415
-    from experiments.single import train_one  # noqa: PLC0415
+    from experiments.config import Run, load
+    from experiments.single import train_one
 
     train_one(load(Run, settings), console)
 
 
 def compare(settings: list[str]) -> None:
     """Run a comparison and print what came out."""
-    from experiments.compare import compare as run_comparison  # noqa: PLC0415
-    from experiments.config import Comparison, load  # noqa: PLC0415
-    from experiments.summary import read  # noqa: PLC0415
+    from experiments.compare import compare as run_comparison
+    from experiments.config import Comparison, load
+    from experiments.summary import read
 
     path = run_comparison(load(Comparison, settings), console)
     _print_summary(read(path.parent))
@@ -141,8 +145,8 @@ def compare(settings: list[str]) -> None:
 
 def report(folder: Path) -> None:
     """Rebuild a report."""
-    from experiments.report import write  # noqa: PLC0415
-    from experiments.summary import read  # noqa: PLC0415
+    from experiments.report import write
+    from experiments.summary import read
 
     path = write(folder)
     _print_summary(read(folder))
@@ -151,28 +155,28 @@ def report(folder: Path) -> None:
 
 def extrapolate(folder: Path, lengths: str) -> None:
     """Score runs at other lengths."""
-    from experiments.extrapolate import extrapolate as score  # noqa: PLC0415
+    from experiments.extrapolate import extrapolate as score
 
     score(folder, lengths, console)
 
 
 def generate(folder: Path, **options) -> None:
     """Continue a prompt."""
-    from experiments.generate import generate as continue_prompt  # noqa: PLC0415
+    from experiments.generate import generate as continue_prompt
 
     sys.stdout.write(continue_prompt(folder, **options) + "\n")
 
 
 def check(target: str, settings: list[str]) -> None:
     """Try the laws on one mixer."""
-    from experiments.check import check as try_laws  # noqa: PLC0415
+    from experiments.check import check as try_laws
 
     with user_errors():
         try_laws(target, settings, console)
 
 
 def _work() -> None:
-    from experiments.worker import work  # noqa: PLC0415
+    from experiments.worker import work
 
     work()
 

@@ -155,7 +155,8 @@ class _Crew(threading.Thread):
     def _one(self, folder: Path) -> None:
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         row = self.progress.add_task(folder.name, total=1.0, note="starting")
         share = 0.0
         record: dict[str, Any] = {"event": "ended"}

@@ -137,8 +137,10 @@ def _merge(schema: type, task: str, layers: list[dict[str, Any]]) -> Any:
 
 
 def _unknown_key(config: Any, key: str) -> str:
-    section, _, name = key.rpartition(".")
-    known = [f"{section}.{sibling}".lstrip(".") for sibling in OmegaConf.select(config, section) if section] or list(config)
+    section = key.rpartition(".")[0]
+    known = [f"{section}.{sibling}".lstrip(".") for sibling in OmegaConf.select(config, section) if section] or list(
+        config
+    )
     near = did_you_mean(key, [str(sibling) for sibling in known])
     return f"unknown key {key!r}{near}"
 

@@ -21,7 +21,9 @@ def extrapolate(folder: Path, argument: str, console: Console) -> None:
     Raises UserError for lengths that are none, and where there is no finished run.
     """
     lengths = _lengths(argument)
-    runs = [folder] if (folder / "result.json").exists() else sorted(path.parent for path in folder.glob("*/result.json"))
+    runs = (
+        [folder] if (folder / "result.json").exists() else sorted(path.parent for path in folder.glob("*/result.json"))
+    )
     runs = [run for run in runs if read_json(run / "result.json")["status"] == "done"]
     if not runs:
         raise UserError(f"{folder} holds no finished run")

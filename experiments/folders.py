@@ -52,12 +52,14 @@ def claim(folder: Path, settings: dict[str, Any], *, loose: tuple[str, ...] = ()
     if saved is None:
         strangers = sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock")
         if strangers:
-            raise UserError(f"{folder} is not empty and was not written by this command ({strangers[0]}); choose another out=")
+            raise UserError(
+                f"{folder} is not empty and was not written by this command ({strangers[0]}); choose another out="
+            )
         with user_errors():
             write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
         return
-    both = [{key: value for key, value in content.items() if key not in loose} for content in (saved, settings)]
-    if other := differences(*both):
+    mine, theirs = ({key: value for key, value in content.items() if key not in loose} for content in (settings, saved))
+    if other := differences(theirs, mine):
         raise UserError(f"{folder} holds other work ({'; '.join(other[:3])}); choose another out=")
 
 

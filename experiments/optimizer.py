@@ -18,9 +18,7 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
     Matrices decay, vectors and embeddings do not; a mixer's optimizer_rules stand above that.
     """
     rules = _rules(model)
-    embeddings = {
-        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)
-    }
+    embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -68,7 +68,9 @@ def plan(settings: Comparison, task: Task) -> list[Run]:
     Raises UserError for a mixer, form, keyword, label or seed that cannot be, before anything is trained.
     """
     seeds = seed_list(settings.seeds)
-    content = {key: value for key, value in _sections(settings).items() if key in Run.__dataclass_fields__ or key == "data"}
+    content = {
+        key: value for key, value in _sections(settings).items() if key in Run.__dataclass_fields__ or key == "data"
+    }
     runs: list[Run] = []
     for label, mixer in labelled_mixers(settings.mixers):
         run = resolve(restore(Run, {**content, "label": label, "mixer": mixer, "out": None}), task.causal)
@@ -80,7 +82,10 @@ def plan(settings: Comparison, task: Task) -> list[Run]:
     sizes = [count_parameters(build_model(run, task)) for run in runs]  # a value that a mixer refuses shows now
     if settings.match == "parameters":  # the largest stays as it is, the others grow
         largest = max(sizes)
-        runs = [run if size == largest else match_parameters(run, task, largest) for run, size in zip(runs, sizes, strict=True)]
+        runs = [
+            run if size == largest else match_parameters(run, task, largest)
+            for run, size in zip(runs, sizes, strict=True)
+        ]
     return [dataclasses.replace(run, seed=seed) for seed in seeds for run in runs]
 
 

@@ -6,21 +6,18 @@ import io
 import math
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-matplotlib.use("svg")
-
-from matplotlib import pyplot as plt  # noqa: E402  after the choice of backend
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from experiments.summary import Summary  # noqa: E402
+from experiments.summary import Summary
 
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4fc9", "#8c6d31", "#5f5f5f"]
 """Distinct for most eyes (Okabe and Ito), repeated beyond nine mixers."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -54,7 +51,9 @@ def curves(summary: Summary, against: str) -> str:
     for label in summary.labels:
         runs = [entry.records for entry in summary.of(label) if entry.records]
         for records in runs:
-            axes.plot(*_columns(records, against, summary.metric), color=_colour(summary, label), alpha=0.3, linewidth=0.8)
+            axes.plot(
+                *_columns(records, against, summary.metric), color=_colour(summary, label), alpha=0.3, linewidth=0.8
+            )
         if runs:
             shortest = min(map(len, runs))
             columns = np.array([_columns(records[:shortest], against, summary.metric) for records in runs])
@@ -79,7 +78,6 @@ def extrapolation(summary: Summary) -> str | None:
             axes.plot(lengths, means, "o-", color=_colour(summary, label), label=label, markersize=5)
             drawn = True
     if not drawn:
-        plt.close(figure)
         return None
     training = summary.settings.data.length  # pyright: ignore[reportAttributeAccessIssue]  the task's section
     axes.axvline(training, color="#888888", linestyle=":", linewidth=1.2)
@@ -105,7 +103,7 @@ def throughput(summary: Summary) -> str:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.14)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("training tokens a second")
     return _svg(figure)
 
@@ -118,8 +116,9 @@ def dependence(summary: Summary) -> str | None:
         return None
     across = min(3, len(found))
     down = math.ceil(len(found) / across)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, grid = plt.subplots(down, across, figsize=(6.4, 2.25 * down + 0.5), squeeze=False, layout="constrained")
+    with rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(6.4, 2.25 * down + 0.5), layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False)
     image = None
     for axes, (label, rows) in zip(grid.flat, found.items(), strict=False):
         sizes = np.log10(np.maximum(np.array(rows), 1e-4))
@@ -140,16 +139,16 @@ def dependence(summary: Summary) -> str | None:
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    with plt.rc_context(STYLE):
-        return plt.subplots(figsize=(width, height), layout="constrained")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots()
 
 
 def _svg(figure: Figure) -> str:
     """The figure as an svg element that scales with the page; same figure, same text."""
     text = io.StringIO()
-    with plt.rc_context(STYLE):
+    with rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
     whole = text.getvalue()
     return whole[whole.index("<svg") :]
 

@@ -10,6 +10,7 @@ import jinja2
 from experiments import plots, summary
 from experiments.errors import user_errors
 from experiments.files import write_text
+from experiments.statistics import Pair
 from experiments.summary import Summary
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -80,7 +81,7 @@ def _row(found: Summary, label: str) -> list[str]:
     return cells
 
 
-def _pair_row(pair: Any) -> list[str]:
+def _pair_row(pair: Pair) -> list[str]:
     def interval(bounds: tuple[float, float]) -> str:
         return "–" if bounds[0] != bounds[0] else f"{bounds[0]:+.3f} to {bounds[1]:+.3f}"
 
@@ -104,8 +105,18 @@ def _seed_row(found: Summary, label: str) -> list[str]:
 def _plots(found: Summary) -> list[tuple[str, str, str]]:
     """Title, caption and svg of each picture."""
     unit, drawn = found.unit, []
-    drawn.append((f"{unit.capitalize()} of every seed", "A dot a seed, a bar at the mean, baselines dashed.", plots.points(found)))
-    held_out = f"{unit.capitalize()} on held-out text" if not found.higher_is_better else f"{unit.capitalize()} on held-out examples"
+    drawn.append(
+        (
+            f"{unit.capitalize()} of every seed",
+            "A dot a seed, a bar at the mean, baselines dashed.",
+            plots.points(found),
+        )
+    )
+    held_out = (
+        f"{unit.capitalize()} on held-out text"
+        if not found.higher_is_better
+        else f"{unit.capitalize()} on held-out examples"
+    )
     caption = f"{held_out}, in the course of training: thin lines are seeds, thick ones their mean."
     drawn.append(("Learning over tokens", caption, plots.curves(found, "tokens")))
     seconds = "The same over seconds of training, with as many runs at a time as there were workers."

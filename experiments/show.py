@@ -19,8 +19,8 @@ LONG = ("extrapolation", "dependence")
 
 def mixer(name: str, console: Console) -> None:
     """One row of the registry."""
-    from experiments.assemble import keywords  # noqa: PLC0415  imports torch
-    from mixers.registry import load_class  # noqa: PLC0415
+    from experiments.assemble import keywords
+    from mixers.registry import load_class
 
     row = card(name)
     table = _table()

@@ -26,7 +26,12 @@ def train_one(run: Run, console: Console) -> None:
         threads = saved.get("train", {}).get("threads")
         run = dataclasses.replace(run, train=dataclasses.replace(run.train, threads=threads))
     run = dataclasses.replace(with_threads(run), out=None)
-    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    ]
     with locked(folder, console.print):
         claim(folder, plain(run))
         with Progress(*columns, console=console) as progress:
@@ -40,4 +45,6 @@ def train_one(run: Run, console: Console) -> None:
             except Diverged as error:
                 raise UserError(f"{folder}: {error}; try a lower train.learning_rate") from error
     score = result[task.metric]
-    console.print(f"{task.metric.replace('_', ' ')} {score:.4f} after {result['tokens']:,} tokens; see {folder}", soft_wrap=True)
+    console.print(
+        f"{task.metric.replace('_', ' ')} {score:.4f} after {result['tokens']:,} tokens; see {folder}", soft_wrap=True
+    )

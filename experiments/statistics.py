@@ -50,11 +50,15 @@ class Pair:
         if self.outcome == "identical":
             return f"{pair} are identical: all {self.seeds} differences are zero."
         if self.outcome == "no verdict":
-            return f"{pair}: no verdict from {self.seeds} common seed{'s' * (self.seeds != 1)}; {FEWEST_SEEDS} are needed."
+            return (
+                f"{pair}: no verdict from {self.seeds} common seed{'s' * (self.seeds != 1)}; {FEWEST_SEEDS} are needed."
+            )
         low, high = sorted(abs(bound) for bound in self.adjusted)
         if self.outcome == "no difference shown":
             reach = f"{self.adjusted[0]:+.3f} to {self.adjusted[1]:+.3f}"
-            return f"{pair}: no difference shown (mean {self.mean:+.3f} {unit}, {reach} after Holm, {self.seeds} seeds)."
+            return (
+                f"{pair}: no difference shown (mean {self.mean:+.3f} {unit}, {reach} after Holm, {self.seeds} seeds)."
+            )
         winner, loser = (self.other, self.first) if self.outcome == "ahead" else (self.first, self.other)
         return (
             f"{winner} is ahead of {loser} in this comparison by {abs(self.mean):.3f} {unit} "

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class Trainer:
         reset_peak_memory(self.device)
         self.model = build_model(run, task).to(self.device)
         self.optimizer = make_optimizer(self.model, run.train)
-        self.compiled = torch.compile(self.model) if run.train.compile else self.model
+        self.compiled = cast("nn.Module", torch.compile(self.model)) if run.train.compile else self.model
         self.tokens_a_step = run.train.batch * task.length
         self.steps = max(1, run.train.tokens // self.tokens_a_step)
         torch.manual_seed(derive(run.seed, "training"))

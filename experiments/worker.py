@@ -14,7 +14,8 @@ from experiments.errors import UserError, one_line
 from experiments.files import read_json, write_json
 from experiments.train import Diverged, load_settings, train
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+"""Errors that the next run would meet too."""
 
 
 def work() -> None:
@@ -62,9 +63,7 @@ def mark_failed(folder: Path, reason: str) -> None:
     """Record in the run's folder that it failed, and why."""
     if (read_json(folder / "result.json") or {}).get("status") != "done":
         run = load_settings(folder)
-        write_json(
-            folder / "result.json", {"status": "failed", "label": run.label, "seed": run.seed, "reason": reason}
-        )
+        write_json(folder / "result.json", {"status": "failed", "label": run.label, "seed": run.seed, "reason": reason})
 
 
 def _send(records: TextIO, folder: Path, **record: Any) -> None:

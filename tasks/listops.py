@@ -175,7 +175,7 @@ def _grow(source: random.Random, depth: int, data: Data, tokens: list[int]) -> i
 @cache
 def _examples(options: tuple[tuple[str, int], ...]) -> tuple[np.ndarray, np.ndarray]:
     """All examples, padded with 0: tokens (examples, N) and labels; `datasets` keeps them on disk."""
-    import datasets  # noqa: PLC0415  slow to import
+    import datasets
 
     datasets.disable_progress_bars()
     table = datasets.Dataset.from_generator(_records, gen_kwargs={"options": options}).with_format("numpy")

@@ -7,8 +7,10 @@ import sysconfig
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tasks.byte_model import ByteModel
+if TYPE_CHECKING:
+    from tasks.byte_model import ByteModel
 
 LEFT_OUT = {"test", "tests", "idle_test", "encodings", "lib2to3", "idlelib", "site-packages", "__pycache__"}
 
@@ -40,11 +42,13 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def load(data: Data) -> ByteModel:
+def load(data: Data) -> "ByteModel":
     """The task.
 
     Raises ValueError where this interpreter carries no sources.
     """
+    from tasks.byte_model import ByteModel
+
     splits = _splits()
     if not splits["train"]:
         raise ValueError("this Python carries no sources of its standard library; use task=text data.path=FOLDER")

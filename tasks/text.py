@@ -5,8 +5,10 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tasks.byte_model import ByteModel
+if TYPE_CHECKING:
+    from tasks.byte_model import ByteModel
 
 SPLIT_BY_DOCUMENT = 20
 """From this many documents on, whole documents are held out; below, the end of the text is."""
@@ -22,11 +24,13 @@ class Data:
     test_bytes: int = 65536
 
 
-def load(data: Data) -> ByteModel:
+def load(data: Data) -> "ByteModel":
     """The task.
 
     Raises ValueError where the path is missing, empty or no text, and OSError where it cannot be read.
     """
+    from tasks.byte_model import ByteModel
+
     if not data.path:
         raise ValueError("task=text needs data.path=, a text file or a folder of them")
     splits, note = _splits(data.path)
@@ -54,7 +58,11 @@ def _splits(path: str) -> tuple[dict[str, list[bytes]], str]:
         note += ", split by document"
     else:
         text = b"\n".join(documents)
-        parts = [text[: len(text) * 8 // 10]], [text[len(text) * 8 // 10 : len(text) * 9 // 10]], [text[len(text) * 9 // 10 :]]
+        parts = (
+            [text[: len(text) * 8 // 10]],
+            [text[len(text) * 8 // 10 : len(text) * 9 // 10]],
+            [text[len(text) * 9 // 10 :]],
+        )
         note += ", the last fifth held out"
     return dict(zip(("train", "validation", "test"), parts, strict=True)), note
 

@@ -1,7 +1,7 @@
 """The laws that prove what a mixer claims, as properties over drawn shapes and seeds.
 
-    from mixers.laws import check_mixer
-    check_mixer(MyMixer, claims=["causal", "prefix"], heads=2)
+from mixers.laws import check_mixer
+check_mixer(MyMixer, claims=["causal", "prefix"], heads=2)
 """
 
 from mixers.laws.check import Finding, check_mixer, prove, survey

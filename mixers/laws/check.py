@@ -21,7 +21,7 @@ CHECK = settings(
     deadline=None,
     database=None,
     report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[*HealthCheck],  # pyright: ignore[reportArgumentType]  an enumeration
 )
 """How `check_mixer` draws: the same examples each time, so that a verdict can be repeated."""
 
@@ -87,7 +87,9 @@ def prove(
             crashed = not isinstance(error, BrokenLaw)
             what = f"{type(error).__name__}: {error}" if crashed else str(error)
             form = "causal" if causal else "bidirectional"
-            raise BrokenLaw(f"{subject.name} breaks {law.name} ({form}): {what} [{example}]", crashed=crashed) from error
+            raise BrokenLaw(
+                f"{subject.name} breaks {law.name} ({form}): {what} [{example}]", crashed=crashed
+            ) from error
 
     (profile or settings())(given(examples(lengths))(attempt))()
 

@@ -42,7 +42,9 @@ def bidirectional(trial: Trial) -> None:
     """Earlier outputs depend on later inputs."""
     length, cut = trial.split
     later, whole = _cross_gradients(trial, trial.mixer(), length, cut)
-    expect(later > 1e-6 * whole, f"outputs before token {cut} do not depend on later tokens ({later:.2e} of {whole:.2e})")
+    expect(
+        later > 1e-6 * whole, f"outputs before token {cut} do not depend on later tokens ({later:.2e} of {whole:.2e})"
+    )
 
 
 def any_length(trial: Trial) -> None:
@@ -99,7 +101,9 @@ def constant_state(trial: Trial) -> None:
     expect(size > 0, "the state is empty")
     for position in range(x.shape[1]):
         _, state = mixer.step(x[:, position], state)
-        expect(_bytes(state) == size, f"the state grew from {size} to {_bytes(state)} bytes after {position + 1} tokens")
+        expect(
+            _bytes(state) == size, f"the state grew from {size} to {_bytes(state)} bytes after {position + 1} tokens"
+        )
     _, state = mixer.prefill(x)
     expect(_bytes(state) == size, f"prefill of {x.shape[1]} tokens leaves {_bytes(state)} bytes instead of {size}")
 

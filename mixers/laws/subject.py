@@ -48,7 +48,8 @@ class Subject:
         row = card(name, registry=registry)
 
         def constructor(causal: bool, length: int, layer: Layer, chunks: dict[str, int]) -> Mixer:
-            return build(name, dim, causal=causal, length=length, layer=layer, registry=registry, **chunks)
+            overrides: dict[str, Any] = dict(chunks)
+            return build(name, dim, causal=causal, length=length, layer=layer, registry=registry, **overrides)
 
         forms = tuple(causal for causal, form in ((True, "causal"), (False, "bidirectional")) if form in row.claims)
         chunks, sizes = _sizes(load_class(row.target), row.keywords)
@@ -56,28 +57,38 @@ class Subject:
 
     @staticmethod
     def of_class(
-        cls: Callable[..., Mixer], *, claims: Iterable[str] | None = None, dim: int = 8, **keywords: Any
+        mixer_class: Callable[..., Mixer], *, claims: Iterable[str] | None = None, dim: int = 8, **keywords: Any
     ) -> Subject:
-        """Any class, built as `cls(dim, **keywords)` with causal, length and layer where its signature has them."""
-        parameters = inspect.signature(cls).parameters
+        """Any class, built as `mixer_class(dim, **keywords)`, with causal, length and layer if its signature has them."""
+        parameters = inspect.signature(mixer_class).parameters
         claimed = None if claims is None else frozenset(claims)
 
         def constructor(causal: bool, length: int, layer: Layer, chunks: dict[str, int]) -> Mixer:
             offered = {"causal": causal, "length": length, "layer": layer}
             taken = {key: value for key, value in offered.items() if key in parameters and key not in keywords}
-            return cls(dim, **taken, **{**keywords, **chunks})
+            return mixer_class(dim, **taken, **{**keywords, **chunks})
 
-        forms = (True, False) if "causal" in parameters and "causal" not in keywords else (keywords.get("causal", True),)
+        forms = (
+            (True, False) if "causal" in parameters and "causal" not in keywords else (keywords.get("causal", True),)
+        )
         if len(forms) == 2 and claimed is not None:
             forms = tuple(form for form in forms if ("causal" if form else "bidirectional") in claimed) or forms
-        return Subject(cls.__name__, constructor, forms, claimed, *_sizes(cls, keywords), "length" in parameters, dim)
+        return Subject(
+            mixer_class.__name__,
+            constructor,
+            forms,
+            claimed,
+            *_sizes(mixer_class, keywords),
+            "length" in parameters,
+            dim,
+        )
 
 
 def _sizes(cls: Callable[..., Mixer], keywords: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The names of a constructor's chunk sizes, and the values of all its whole numbers up to 256."""
     parameters = inspect.signature(cls).parameters.values()
     values = {p.name: keywords.get(p.name, p.default) for p in parameters if p.name not in ("dim", *NEEDS)}
-    chunks = tuple(name for name in values if "chunk" in name and name not in keywords or name == "chunk")
+    chunks = tuple(name for name in values if ("chunk" in name and name not in keywords) or name == "chunk")
     sizes = {value for value in values.values() if type(value) is int and 1 < value <= 256}
     return chunks, tuple(sorted(sizes))
 

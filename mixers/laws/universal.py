@@ -131,7 +131,7 @@ def gradient(trial: Trial) -> None:
     """The derivative along a random direction in inputs and parameters is that of finite differences.
 
     This is what gradcheck's fast mode does; gradcheck itself would build whole Jacobians to say how it failed. A step
-    may cross the kink of a ReLU, so a direction that disagrees is followed by others: a wrong derivative is wrong in all.
+    may cross a kink, so a direction that disagrees is followed by others: a wrong derivative is wrong in all.
     """
     mixer, x = trial.mixer(), trial.x(min(trial.example.length, 5))
     weights, epsilon = trial.x(x.shape[1], salt=1), 1e-7
@@ -143,6 +143,7 @@ def gradient(trial: Trial) -> None:
 
     gradients = torch.autograd.grad(score({**inputs}), list(inputs.values()), materialize_grads=True)
     size = max(map(largest, gradients))
+    exact = difference = 0.0
     for attempt in range(3):
         salt = 2 + attempt * (len(inputs) + 1)
         direction = [trial.draw(*t.shape, salt=salt + index) for index, t in enumerate(inputs.values())]

@@ -81,7 +81,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, scores: Tensor) -> Tensor:
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    from xformers.ops import LowerTriangularMask, memory_efficient_attention  # noqa: PLC0415  CUDA only
+    from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
     heads_last = [tensor.transpose(1, 2) for tensor in (q, k, v)]  # (B, N, H, K)
     return memory_efficient_attention(*heads_last, attn_bias=LowerTriangularMask() if causal else None).transpose(1, 2)

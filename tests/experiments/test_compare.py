@@ -131,7 +131,9 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(tmp_path: Path, t
     process = subprocess.Popen(
         [COMMAND, *comparison(text), "out=cut"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    checkpoints = [tmp_path / "cut" / f"{name}-0" / "checkpoint" / "training.safetensors" for name in ("softmax", "s4d")]
+    checkpoints = [
+        tmp_path / "cut" / f"{name}-0" / "checkpoint" / "training.safetensors" for name in ("softmax", "s4d")
+    ]
     deadline = time.monotonic() + 120
     while not all(path.exists() for path in checkpoints) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -142,7 +144,9 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(tmp_path: Path, t
     again = mixerzoo(*comparison(text), "out=cut", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     for name in ("softmax", "s4d"):
-        one, other = (load_file(tmp_path / out / f"{name}-0/checkpoint/training.safetensors") for out in ("whole", "cut"))
+        one, other = (
+            load_file(tmp_path / out / f"{name}-0/checkpoint/training.safetensors") for out in ("whole", "cut")
+        )
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
         records = []

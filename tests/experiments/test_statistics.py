@@ -11,9 +11,7 @@ from experiments.statistics import compare_pairs, holm, t_interval
 
 
 def pairs(**scores):
-    return compare_pairs(
-        {name: dict(enumerate(values)) for name, values in scores.items()}, higher_is_better=False
-    )
+    return compare_pairs({name: dict(enumerate(values)) for name, values in scores.items()}, higher_is_better=False)
 
 
 def test_a_clear_difference_is_ahead():

@@ -132,7 +132,7 @@ def test_plug_in_that_fails_to_import_gets_one_clear_line(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="cannot import broken_plug_in:Mine: ModuleNotFoundError"):
         load_class("broken_plug_in:Mine")
-    with pytest.raises(ValueError, match="cannot import toeplitz.gtu.Nothing: AttributeError"):
+    with pytest.raises(ValueError, match=r"cannot import toeplitz\.gtu\.Nothing: AttributeError"):
         load_class("toeplitz.gtu.Nothing")
 
 

@@ -78,9 +78,7 @@ def reference_counts(train: bytes, test: bytes, order: int) -> list[float]:
     def probability(context: bytes, byte: int, order: int) -> float:
         if order < 0:
             return 1 / 256
-        pairs = sum(
-            train[i - order : i] == context and train[i] == byte for i in range(order, len(train))
-        )
+        pairs = sum(train[i - order : i] == context and train[i] == byte for i in range(order, len(train)))
         total = sum(train[i - order : i] == context for i in range(order, len(train)))
         return (pairs + counts.PRIOR * probability(context[1:], byte, order - 1)) / (total + counts.PRIOR)
 
@@ -127,7 +125,12 @@ def test_text_of_a_folder(tmp_path, files: int):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist"), (b"", "is empty"), (b"a\0b" * 99, "is binary"), (b"short", "needs more: give more text")],
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"a\0b" * 99, "is binary"),
+        (b"short", "needs more: give more text"),
+    ],
 )
 def test_text_that_is_none_gets_one_clear_line(tmp_path, content: bytes | None, message: str):
     path = tmp_path / "data"
@@ -138,7 +141,7 @@ def test_text_that_is_none_gets_one_clear_line(tmp_path, content: bytes | None, 
 
 
 def test_text_needs_a_path():
-    with pytest.raises(ValueError, match="task=text needs data.path="):
+    with pytest.raises(ValueError, match=r"task=text needs data\.path="):
         tasks.load("text", tasks.data_options("text")())
 
 

@@ -85,7 +85,12 @@ def test_half_precision_computes_in_float32(dtype: torch.dtype):
         ((4, 2), (1, 5, 2), {"causal": True}, r"must have shape \(5, 2\) \(causal\), not \(4, 2\)"),
         ((5, 2), (1, 5, 2), {"causal": False}, r"must have shape \(9, 2\) \(bidirectional\)"),
         ((5, 2), (5, 2), {"causal": True}, r"x must have shape \(B, N, D\)"),
-        ((5, 2), (1, 5, 2), {"causal": True, "backend": "ftt"}, "unknown Toeplitz backend 'ftt': one of auto, dense, fft"),
+        (
+            (5, 2),
+            (1, 5, 2),
+            {"causal": True, "backend": "ftt"},
+            "unknown Toeplitz backend 'ftt': one of auto, dense, fft",
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_line(coefficients, x, keywords, message):

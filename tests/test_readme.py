@@ -1,0 +1,63 @@
+"""What the README says is so."""
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.readme import README, example, with_table
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
+ROOT = README.parent
+
+
+def test_the_table_of_mixers_is_the_registrys():
+    assert README.read_text() == with_table(README.read_text()), "run: python -m tests.readme"
+
+
+def test_the_example_is_short_and_keeps_its_claims(tmp_path: Path):
+    assert len(example("python").splitlines()) <= 40
+    (tmp_path / "my_mixers.py").write_text(example("python"))
+    (tmp_path / "my.yaml").write_text(example("yaml"))
+    claims = re.search(r"claims: (\[.*\])", example("yaml"))
+    assert claims
+    arguments = ["check", "my_mixers:ForgetfulMean", f"claims={claims.group(1)}"]
+    result = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "broken" not in result.stdout
+
+
+def test_the_example_can_be_trained(tmp_path: Path):
+    (tmp_path / "my_mixers.py").write_text(example("python"))
+    (tmp_path / "my.yaml").write_text(example("yaml"))
+    settings = ["registry=my.yaml", "mixer=forgetful_mean", "train.tokens=512", "data.length=16", "out=run"]
+    result = subprocess.run([COMMAND, "train", *settings], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "run/result.json").exists()
+
+
+def test_every_file_of_the_tree_exists():
+    tree = README.read_text().split("## What lies where")[1]
+    folder = ""
+    for line in re.findall(r"^    (.*)$", tree, flags=re.M):
+        entries = re.split(r"\s{2,}(?=[a-zA-Z*]+[^ ]*\s|[a-z_]+/)", line.strip())
+        for entry in line.split("   ")[0 if not line.startswith("  ") else 0 :]:
+            for name in re.findall(r"^(?:  )?([\w./*]+(?:  [\w./*]+)*)", entry)[:1]:
+                for part in name.split():
+                    if not line.startswith("  "):
+                        folder = part if part.endswith("/") else ""
+                    path = part if not line.startswith("  ") else folder + part
+                    assert list(ROOT.glob(path.rstrip("/"))), f"{path} of the README's tree does not exist"
+            break
+        assert entries
+
+
+@pytest.mark.parametrize("command", ["list", "show", "train", "compare", "report", "extrapolate", "generate", "check"])
+def test_every_command_has_help(command: str):
+    result = subprocess.run([COMMAND, command, "--help"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "usage: mixerzoo" in result.stdout
