@@ -33,8 +33,8 @@ def check(target: str, arguments: list[str], console: Console) -> None:
     console.print(_table(findings))
     broken = [finding for finding in findings if finding.claimed and not finding.holds]
     if broken:
-        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise UserError(broken[0].message + more)
+        more = ", ".join(finding.law.name for finding in broken[1:])
+        raise UserError(broken[0].message + (f"; it breaks {more} too" if more else ""))
 
 
 def _subject(target: str, options: dict) -> Subject:

@@ -40,8 +40,12 @@ class Mixer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not decode token by token")
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
-        """forward(x) from the empty state, and the state after its N tokens."""
-        raise NotImplementedError(f"{type(self).__name__} does not decode token by token")
+        """forward(x) from the empty state, and the state after its N tokens: by steps, unless a mixer knows better."""
+        state, outputs = self.init_state(len(x)), [x[:, :0]]
+        for token in x.unbind(1):
+            y, state = self.step(token, state)
+            outputs.append(y[:, None])
+        return torch.cat(outputs, dim=1), state
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One token: x (B, D) and the state before it give y (B, D) and the state after it. Consumes `state`."""

@@ -20,7 +20,7 @@ def test_the_table_of_mixers_is_the_registrys():
 
 
 def test_the_example_is_short_and_keeps_its_claims(tmp_path: Path):
-    assert len(example("python").splitlines()) <= 40
+    assert len(example("python").splitlines()) <= 30
     (tmp_path / "my_mixers.py").write_text(example("python"))
     (tmp_path / "my.yaml").write_text(example("yaml"))
     claims = re.search(r"claims: (\[.*\])", example("yaml"))
@@ -42,18 +42,14 @@ def test_the_example_can_be_trained(tmp_path: Path):
 
 def test_every_file_of_the_tree_exists():
     tree = README.read_text().split("## What lies where")[1]
-    folder = ""
-    for line in re.findall(r"^    (.*)$", tree, flags=re.M):
-        entries = re.split(r"\s{2,}(?=[a-zA-Z*]+[^ ]*\s|[a-z_]+/)", line.strip())
-        for entry in line.split("   ")[0 if not line.startswith("  ") else 0 :]:
-            for name in re.findall(r"^(?:  )?([\w./*]+(?:  [\w./*]+)*)", entry)[:1]:
-                for part in name.split():
-                    if not line.startswith("  "):
-                        folder = part if part.endswith("/") else ""
-                    path = part if not line.startswith("  ") else folder + part
-                    assert list(ROOT.glob(path.rstrip("/"))), f"{path} of the README's tree does not exist"
-            break
-        assert entries
+    found, folder = [], ""
+    for indent, entries in re.findall(r"^    ( *)((?:[\w*]+[./][\w/]* *)+)", tree, flags=re.M):
+        if not indent:
+            folder = entries.strip() if entries.strip().endswith("/") else ""
+        found += [(folder if indent else "") + entry for entry in entries.split()]
+    assert len(found) > 25
+    for path in found:
+        assert list(ROOT.glob(path.rstrip("/"))), f"{path} does not exist"
 
 
 @pytest.mark.parametrize("command", ["list", "show", "train", "compare", "report", "extrapolate", "generate", "check"])

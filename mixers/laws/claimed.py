@@ -85,7 +85,7 @@ def step(trial: Trial) -> None:
     mixer, x = trial.mixer(), trial.x()
     y = mixer(x)
     expect_near(_steps(mixer, x, mixer.init_state(len(x))), y, "steps from init_state against forward")
-    cut = trial.example.cut if trial.example.length > 1 else 0
+    cut = trial.example.cut
     start, state = mixer.prefill(x[:, :cut])
     expect_near(start, y[:, :cut], f"prefill of {cut} tokens against forward")
     expect_near(_steps(mixer, x[:, cut:], state), y[:, cut:], f"steps after a prefill of {cut} tokens against forward")

@@ -59,7 +59,7 @@ class Subject:
     def of_class(
         mixer_class: Callable[..., Mixer], *, claims: Iterable[str] | None = None, dim: int = 8, **keywords: Any
     ) -> Subject:
-        """Any class, built as `mixer_class(dim, **keywords)`, with causal, length and layer if its signature has them."""
+        """Any class, built as mixer_class(dim, **keywords), with causal, length and layer if its signature has them."""
         parameters = inspect.signature(mixer_class).parameters
         claimed = None if claims is None else frozenset(claims)
 

@@ -5,7 +5,7 @@ from mixers.laws.law import Law
 
 
 def _law(check, claim: str | None = None, form: bool | None = None) -> Law:
-    return Law(check.__name__, " ".join(check.__doc__.split()), check, claim, form)
+    return Law(check.__name__, " ".join(check.__doc__.split("\n\n")[0].split()), check, claim, form)
 
 
 UNIVERSAL = tuple(

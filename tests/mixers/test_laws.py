@@ -3,10 +3,11 @@
 import os
 
 import pytest
+import torch
 from hypothesis import Phase, settings
 
-from mixers import card, names
-from mixers.contract import Mixer, fill_pads
+from mixers import build, card, names
+from mixers.contract import Mixer, fill_pads, state_tensors
 from mixers.laws import LAWS, BrokenLaw, Law, Subject, check_mixer, prove
 from mixers.laws.check import forms_of, lengths_around
 from mixers.laws.table import CLAIMED, COMPILED
@@ -58,6 +59,15 @@ def test_note_where_an_unclaimed_law_holds(name: str, law: Law, record_property)
     if broken is None:
         print(f"note: {name} does not claim {law.claim}, and the law {law.name} holds")
         record_property("note", f"{name} could claim {law.claim}")
+
+
+@pytest.mark.parametrize("name", names("step"))
+def test_prefill_of_no_tokens_leaves_the_empty_state(name: str):
+    mixer = build(name, 8, causal=True)
+    y, state = mixer.prefill(torch.zeros(2, 0, 8))
+    assert y.shape == (2, 0, 8)
+    for one, other in zip(state_tensors(state), state_tensors(mixer.init_state(2)), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_every_claim_has_a_law():
