@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
@@ -50,7 +51,9 @@ def compare(settings: Comparison, console: Console) -> Path:
         _train_all(folders, settings, console, lock)
         _measure_throughput(out, runs[: len({run.label for run in runs})], task, console)
         if read_json(out / "baselines.json") is None:
-            write_json(out / "baselines.json", task.baselines())
+            write_json(
+                out / "baselines.json", {"test": task.baselines(test=True), "validation": task.baselines(test=False)}
+            )
         return report.write(out)
 
 
@@ -193,10 +196,11 @@ class _Crew(threading.Thread):
 
     def _start(self) -> subprocess.Popen[str]:
         """Through the installed script: then no folder of the working directory stands before the project's own."""
-        script = Path(sysconfig.get_path("scripts")) / "mixerzoo"
+        here = Path(sys.argv[0])
+        script = here if here.name == "mixerzoo" else Path(sysconfig.get_path("scripts")) / "mixerzoo"
         with open(self.log, "a") as log:
             return subprocess.Popen(
-                [str(script), "work"],
+                [str(script.absolute()), "work"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

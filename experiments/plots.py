@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import EngFormatter
 
 from experiments.summary import Summary
 
@@ -31,7 +31,7 @@ STYLE: dict[Any, Any] = {
 def points(summary: Summary) -> str:
     """The metric of each seed, one row a mixer, with the baselines as lines."""
     labels = summary.labels
-    figure, axes = _figure(6.4, 1.2 + 0.45 * len(labels))
+    figure, axes = _figure(5.4, 1.2 + 0.45 * len(labels))
     for row, label in enumerate(labels):
         values = [entry.result[summary.metric] for entry in summary.of(label)]
         colour = _colour(summary, label)
@@ -40,14 +40,14 @@ def points(summary: Summary) -> str:
             axes.plot([np.mean(values)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.9)
-    _baselines(summary, axes, vertical=True)
+    _baselines(summary.baselines["test"], axes, vertical=True)
     axes.set_xlabel(_axis_label(summary))
     return _svg(figure)
 
 
 def curves(summary: Summary, against: str) -> str:
     """The validation metric against tokens or seconds of training: a line a mixer (mean), a thin one a seed."""
-    figure, axes = _figure(6.4, 3.9)
+    figure, axes = _figure(5.4, 3.6)
     for label in summary.labels:
         runs = [entry.records for entry in summary.of(label) if entry.records]
         for records in runs:
@@ -59,7 +59,9 @@ def curves(summary: Summary, against: str) -> str:
             columns = np.array([_columns(records[:shortest], against, summary.metric) for records in runs])
             axes.plot(*columns.mean(0), color=_colour(summary, label), linewidth=2, label=label)
     _zoom(summary, axes)
-    _baselines(summary, axes, vertical=False)
+    _baselines(summary.baselines["validation"], axes, vertical=False)
+    if against == "tokens":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("training tokens" if against == "tokens" else "training seconds")
     axes.set_ylabel(_axis_label(summary))
     _legend(axes)
@@ -68,7 +70,7 @@ def curves(summary: Summary, against: str) -> str:
 
 def extrapolation(summary: Summary) -> str | None:
     """The metric against length; None where the task has no such measure."""
-    figure, axes = _figure(6.4, 3.9)
+    figure, axes = _figure(5.4, 3.6)
     drawn = False
     for label in summary.labels:
         tables = [entry.result["extrapolation"] for entry in summary.of(label) if entry.result.get("extrapolation")]
@@ -95,7 +97,7 @@ def extrapolation(summary: Summary) -> str | None:
 def throughput(summary: Summary) -> str:
     """Tokens a second in training."""
     labels = [label for label in summary.labels if summary.mean(label, "tokens_per_second")]
-    figure, axes = _figure(6.4, 0.9 + 0.4 * len(labels))
+    figure, axes = _figure(5.4, 0.9 + 0.4 * len(labels))
     speeds = [summary.mean(label, "tokens_per_second") or 0.0 for label in labels]
     bars = axes.barh(range(len(labels)), speeds, color=[_colour(summary, label) for label in labels], height=0.6)
     axes.bar_label(bars, [f" {speed:,.0f}" for speed in speeds], fontsize=10)
@@ -103,7 +105,7 @@ def throughput(summary: Summary) -> str:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.14)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("training tokens a second")
     return _svg(figure)
 
@@ -117,7 +119,7 @@ def dependence(summary: Summary) -> str | None:
     across = min(3, len(found))
     down = math.ceil(len(found) / across)
     with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(6.4, 2.25 * down + 0.5), layout="constrained")
+        figure = Figure(figsize=(5.4, 1.9 * down + 0.5), layout="constrained")
         grid = figure.subplots(down, across, squeeze=False)
     image = None
     for axes, (label, rows) in zip(grid.flat, found.items(), strict=False):
@@ -169,13 +171,14 @@ def _zoom(summary: Summary, axes: Axes) -> None:
     """Show what comes after the untrained start, with the baselines in sight."""
     later = [r[summary.metric] for entry in summary.entries for r in entry.records[1:] if entry.status == "done"]
     if later:
-        low, high = min(*later, *summary.baselines.values()), max(*later, *summary.baselines.values())
+        shown = [*later, *summary.baselines["validation"].values()]
+        low, high = min(shown), max(shown)
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
-def _baselines(summary: Summary, axes: Axes, *, vertical: bool) -> None:
+def _baselines(values: dict[str, float], axes: Axes, *, vertical: bool) -> None:
     """The baselines as dashed lines, their names at one end."""
-    for name, value in summary.baselines.items():
+    for name, value in values.items():
         if vertical:
             axes.axvline(value, color="#777777", linestyle="--", linewidth=1)
             axes.text(value, -0.85, f" {name}", fontsize=8.5, color="#444444", va="top", rotation=0)

@@ -50,7 +50,7 @@ def _content(found: Summary) -> dict[str, Any]:
         "pairs": [_pair_row(pair) for pair in found.pairs()],
         "seed_header": ["mixer", *(f"seed {seed}" for seed in dict.fromkeys(entry.seed for entry in found.entries))],
         "seed_rows": [_seed_row(found, label) for label in found.labels],
-        "baselines": {name: f"{value:.3f}" for name, value in found.baselines.items()},
+        "baselines": {name: f"{value:.3f}" for name, value in found.baselines["test"].items()},
         "unit": found.unit,
         "data_note": found.data_note,
         "data_hash": ", ".join(sorted({entry.result["data_hash"] for entry in done})) or "unknown",

@@ -49,7 +49,7 @@ class Summary:
     entries: list[Entry]
     metric: str
     higher_is_better: bool
-    baselines: dict[str, float]
+    baselines: dict[str, dict[str, float]]  # on the test split and on the validation split
     bar: tuple[str, str]
     data_note: str
 
@@ -106,7 +106,7 @@ class Summary:
         ]
 
     def _below_bar(self, label: str) -> bool:
-        mean, bar = self.mean(label, self.metric), self.baselines.get(self.bar[0])
+        mean, bar = self.mean(label, self.metric), self.baselines["test"].get(self.bar[0])
         if mean is None or bar is None:
             return False
         return mean <= bar if self.higher_is_better else mean >= bar
@@ -148,7 +148,7 @@ def read(out: Path) -> Summary:
         entries=entries,
         metric=facts["metric"],
         higher_is_better=facts["higher_is_better"],
-        baselines=read_json(out / "baselines.json") or {},
+        baselines=read_json(out / "baselines.json") or {"test": {}, "validation": {}},
         bar=tuple(facts["bar"]),
         data_note=facts["data_note"],
     )

@@ -18,6 +18,7 @@ from tasks.counts import count_models
 
 VOCABULARY = 256
 EVALUATED_AT_ONCE = 8192  # tokens; bounds the memory of an evaluation
+PIECE = 4096  # bytes that a held-out document gives at a time
 
 
 class ByteModel:
@@ -39,8 +40,8 @@ class ByteModel:
         self.length = length
         self.data_note = data_note
         self._train = _array(b"".join(splits["train"]))
-        self._validation = _array(b"".join(splits["validation"])[:validation_bytes])
-        self._test = _array(b"".join(splits["test"])[:test_bytes])
+        self._validation = _array(_spread(splits["validation"], validation_bytes))
+        self._test = _array(_spread(splits["test"], test_bytes))
         self._test_documents = splits["test"]
         for name, part in (("train", self._train), ("validation", self._validation), ("test", self._test)):
             if len(part) <= length:
@@ -82,9 +83,9 @@ class ByteModel:
                 total += self.loss(model, batch).item() * len(part)
         return total / len(windows) / float(np.log(2))
 
-    def baselines(self) -> dict[str, float]:
-        """Count models of order 0, 1 and 2 that saw the whole training split, and gzip on the test text alone."""
-        return count_models(self._train, self._test)
+    def baselines(self, *, test: bool) -> dict[str, float]:
+        """Count models of order 0, 1 and 2 that saw the whole training split, and gzip on the held-out text alone."""
+        return count_models(self._train, self._test if test else self._validation)
 
     def bar(self) -> tuple[str, str]:
         return "order-1 counts", "has not yet learnt more than bigrams"
@@ -105,6 +106,18 @@ class ByteModel:
         documents = [_array(document) for document in self._test_documents if len(document) > span]
         pieces = [document[: span + 1] for document in documents][: max(1, len(self._test) // (2 * span))]
         return {length: self._bits(model, np.concatenate([_windows(p, length) for p in pieces])) for length in lengths}
+
+
+def _spread(documents: list[bytes], limit: int) -> bytes:
+    """About `limit` bytes from the beginnings of as many documents as possible, more of each where they are few."""
+    pieces, size, start = [], 0, 0
+    while size < limit and any(len(document) > start for document in documents):
+        for document in documents:
+            piece = document[start : start + min(PIECE, limit - size)]
+            pieces.append(piece)
+            size += len(piece)
+        start += PIECE
+    return b"".join(pieces)
 
 
 def _array(text: bytes) -> np.ndarray:

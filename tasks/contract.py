@@ -38,8 +38,8 @@ class Task(Protocol):
         """The metrics on the test split, or on the validation split."""
         ...
 
-    def baselines(self) -> dict[str, float]:
-        """The metric of simple methods that know nothing of mixers, on the test split."""
+    def baselines(self, *, test: bool) -> dict[str, float]:
+        """The metric of simple methods that know nothing of mixers, on the test split or on the validation split."""
         ...
 
     def bar(self) -> tuple[str, str]:

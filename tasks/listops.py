@@ -109,12 +109,12 @@ class ListOps:
                 right += int((model(inputs, inputs != 0).argmax(-1) == answers).sum())
         return {self.metric: right / len(labels)}
 
-    def baselines(self) -> dict[str, float]:
+    def baselines(self, *, test: bool) -> dict[str, float]:
         """The commonest label of all, and the commonest label by root operator, learnt from the training lists."""
         tokens, labels = self._splits["train"]
         counts = np.zeros((len(TOKENS), CLASSES), dtype=int)
         np.add.at(counts, (tokens[:, 0], labels), 1)
-        held_out, answers = self._splits["test"]
+        held_out, answers = self._splits["test" if test else "validation"]
         return {
             "commonest label": float((answers == counts.sum(0).argmax()).mean()),
             "root operator": float((answers == counts.argmax(1)[held_out[:, 0]]).mean()),

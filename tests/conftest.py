@@ -27,9 +27,11 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--browser", action="store_true", help="run the tests that need Chromium")
+    parser.addoption("--browser", action="store_true", help="collect the tests that need Chromium")
+    parser.addoption("--cuda", action="store_true", help="collect the tests that need a GPU")
 
 
 def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None:
-    """The browser's tests are a suite of their own (make test-browser)."""
-    return True if collection_path.name == "browser" and not config.getoption("--browser") else None
+    """The tests that need a browser or a GPU are suites of their own (make test-browser, make test-cuda)."""
+    suite = collection_path.name
+    return True if suite in ("browser", "cuda") and not config.getoption(f"--{suite}") else None

@@ -1,0 +1,127 @@
+"""What needs a GPU: the same laws of agreement on CUDA, xformers, autocast, compile and deterministic resuming."""
+
+import copy
+
+import pytest
+import torch
+
+from experiments import checkpoint
+from experiments.assemble import resolve
+from experiments.config import Run, load, plain
+from experiments.files import write_text
+from experiments.train import Trainer
+from mixers import build, card, names
+from mixers.ops.attention import attention, attention_backend, xformers_works
+from tasks.byte_model import ByteModel
+
+SPLITS = {name: [b"the quick brown fox jumps over the lazy dog. " * 300] for name in ("train", "validation", "test")}
+TASK = ByteModel(SPLITS, length=64, validation_bytes=1000, test_bytes=1000, data_note="")
+FORMS = [(name, form) for name in names() for form in ("causal", "bidirectional") if form in card(name).claims]
+
+
+@pytest.fixture(autouse=True)
+def exact_products(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    gap = (actual.double().cpu() - expected.double().cpu()).abs().max()
+    assert gap <= tolerance * expected.double().abs().max().cpu()
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+@pytest.mark.parametrize("length", [1, 63, 300])
+def test_cuda_agrees_with_the_cpu(name: str, form: str, length: int):
+    torch.manual_seed(length)
+    mixer, x = build(name, 32, causal=form == "causal").eval(), torch.randn(2, length, 32)
+    mask = torch.arange(length) < torch.tensor([[length], [max(1, length // 2)]])
+    on_cuda = copy.deepcopy(mixer).cuda()
+    near(on_cuda(x.cuda()), mixer(x), 2e-4)
+    near(on_cuda(x.cuda(), mask.cuda())[mask.cuda()], mixer(x, mask)[mask], 2e-4)
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
+def test_autocast_is_near_float32_with_its_gradients(name: str, form: str):
+    torch.manual_seed(0)
+    mixer, x = build(name, 64, causal=form == "causal").cuda(), torch.randn(2, 500, 64, device="cuda")
+    y = mixer(x)
+    with torch.autocast("cuda", torch.bfloat16):
+        z = mixer(x)
+    near(z, y, 5e-2)
+    z.float().square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in mixer.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", names("step"))
+def test_steps_are_forward_on_cuda(name: str):
+    mixer, x = build(name, 32, causal=True).cuda().eval(), torch.randn(2, 20, 32, device="cuda")
+    with torch.no_grad():
+        y = mixer(x)
+        _, state = mixer.prefill(x[:, :9])
+        for place in range(9, 20):
+            step, state = mixer.step(x[:, place], state)
+            near(step, y[:, place], 2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [1, 100, 1024])
+def test_xformers_is_dense_with_its_gradients(dtype: torch.dtype, causal: bool, length: int):
+    assert xformers_works()
+    q, k, v = (torch.randn(2, 4, length, 16, device="cuda", dtype=dtype, requires_grad=True) for _ in range(3))
+    assert attention_backend("auto", q, plain=True) == "xformers"
+    results = []
+    for backend in ("xformers", "dense"):
+        y = attention(q, k, v, causal=causal, backend=backend)
+        results.append((y, *torch.autograd.grad(y.float().square().sum(), (q, k, v))))
+    for fast, dense in zip(*results, strict=True):
+        near(fast, dense, 3e-2)
+
+
+def test_auto_takes_sdpa_where_xformers_does_not_apply():
+    half, single = (torch.zeros(1, device="cuda", dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert attention_backend("auto", half, plain=False) == "sdpa"
+    assert attention_backend("auto", single, plain=True) == "sdpa"
+    with pytest.raises(ValueError, match="the xformers backend needs CUDA"):
+        attention_backend("xformers", single, plain=True)
+
+
+def trainer(folder, *arguments: str) -> Trainer:
+    run = load(Run, ["backbone.dim=32", "train.tokens=5120", "train.validations=2", *arguments])
+    write_text(folder / "config.yaml", str(plain(run)))
+    return Trainer(resolve(run, causal=True), TASK, folder)
+
+
+@pytest.mark.parametrize("name", ["gtu", "softmax", "linear_elu", "s4d", "convolution"])
+def test_a_deterministic_run_resumes_bit_for_bit(name: str, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        settings = (f"mixer={name}", "train.deterministic=true", "backbone.dropout=0.1")
+        whole = trainer(tmp_path / "whole", *settings)
+        whole.fit(lambda done, total, loss: None)
+        cut = trainer(tmp_path / "cut", *settings)
+        for _ in range(7):
+            cut._train_step()
+            cut.step += 1
+        cut._save()
+        again = trainer(tmp_path / "cut", *settings)
+        assert again.step == 7
+        again.fit(lambda done, total, loss: None)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, other in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert checkpoint.checkpoint_file(tmp_path / "cut").exists()
+
+
+@pytest.mark.parametrize("name", ["gtu", "softmax", "linear_elu", "s4d", "convolution"])
+def test_a_run_compiles_and_counts(name: str, tmp_path):
+    compiled = trainer(tmp_path / "compiled", f"mixer={name}", "train.compile=true")
+    compiled.fit(lambda done, total, loss: None)
+    result = compiled.result()
+    assert result["bits_per_byte"] < 8
+    assert result["state_bytes"] > 0
+    assert result["peak_memory_bytes"] > 0
+    assert set(result["backends"].values()) == {"gtu": {"fft"}, "softmax": {"xformers"}}.get(name, set())
