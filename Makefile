@@ -14,7 +14,7 @@ test-browser: .venv/.browser
 	$(BIN)/python -m pytest -q tests/browser --browser
 
 test-cuda: .venv/.test
-	$(BIN)/python -m pytest -q tests/cuda --cuda
+	$(BIN)/python -m pytest -q tests/cuda --cuda -W ignore  # triton and inductor warn of themselves
 
 check: .venv/.check
 	$(BIN)/ruff format --check .

@@ -80,6 +80,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, scores: Tensor) -> Tensor:
     return (weights @ v.to(dtype)).to(v.dtype)
 
 
+@torch.compiler.disable
 def _xformers(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
@@ -87,6 +88,7 @@ def _xformers(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return memory_efficient_attention(*heads_last, attn_bias=LowerTriangularMask() if causal else None).transpose(1, 2)
 
 
+@torch.compiler.assume_constant_result
 @functools.cache
 def xformers_works() -> bool:
     """Whether a real call of xformers runs on this GPU with this torch. Its own list of operators does not tell."""
