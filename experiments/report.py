@@ -48,6 +48,8 @@ def _content(found: Summary) -> dict[str, Any]:
         "rows": [_row(found, label) for label in found.labels],
         "pair_header": ["pair", "mean difference", "95% interval", "after Holm", "p after Holm", "seeds", "outcome"],
         "pairs": [_pair_row(pair) for pair in found.pairs()],
+        "mixer_header": ["mixer", "row or pattern", "keywords", "positions", "channel mixer", "inner width"],
+        "mixer_rows": [_mixer_row(found, label) for label in found.labels],
         "seed_header": ["mixer", *(f"seed {seed}" for seed in dict.fromkeys(entry.seed for entry in found.entries))],
         "seed_rows": [_seed_row(found, label) for label in found.labels],
         "baselines": {name: f"{value:.3f}" for name, value in found.baselines["test"].items()},
@@ -79,6 +81,15 @@ def _row(found: Summary, label: str) -> list[str]:
         value = found.mean(label, key)
         cells.append("–" if value is None else form.format(value * _SCALE.get(key, 1)))
     return cells
+
+
+def _mixer_row(found: Summary, label: str) -> list[str]:
+    """What differs between the mixers beside the mixer itself."""
+    settings = next(entry.settings for entry in found.entries if entry.label == label)
+    backbone, mixer = settings["backbone"], settings["mixer"]
+    keywords = ", ".join(f"{key}={value}" for key, value in mixer.items() if key != "name")
+    width = "–" if backbone["channel"] == "none" else str(backbone["width"])
+    return [label, mixer["name"], keywords or "the row's", backbone["position"], backbone["channel"], width]
 
 
 def _pair_row(pair: Pair) -> list[str]:

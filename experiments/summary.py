@@ -28,10 +28,11 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of the comparison: its result ({} while it is missing) and its records in training."""
+    """One run of the comparison: its settings, its result ({} while it is missing) and its records in training."""
 
     label: str
     seed: int
+    settings: dict[str, Any]
     result: dict[str, Any]
     records: list[dict[str, Any]]
 
@@ -142,7 +143,9 @@ def read(out: Path) -> Summary:
             result = read_json(folder / "result.json") or {}
             if label in speeds and result.get("status") == "done":
                 result["tokens_per_second"] = speeds[label]
-            entries.append(Entry(label, seed, result, read_lines(folder / "metrics.jsonl")))
+            entries.append(
+                Entry(label, seed, saved_settings(folder) or {}, result, read_lines(folder / "metrics.jsonl"))
+            )
     return Summary(
         settings=settings,
         entries=entries,

@@ -35,3 +35,11 @@ def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None
     """The tests that need a browser or a GPU are suites of their own (make test-browser, make test-cuda)."""
     suite = collection_path.name
     return True if suite in ("browser", "cuda") and not config.getoption(f"--{suite}") else None
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Show what tests noted with record_property("note", …)."""
+    for report in terminalreporter.getreports("passed"):
+        for key, value in report.user_properties:
+            if key == "note":
+                terminalreporter.line(f"note: {value}")
