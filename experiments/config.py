@@ -96,14 +96,14 @@ def load(schema: type, arguments: list[str]) -> Any:
     """
     given = _parse(arguments)
     path = given.pop("config", None)
-    content = _read(Path(path)) if path else {}
+    content = read_mapping(Path(path)) if path else {}
     for source in (content, given):
         if isinstance(source.get("mixer"), str):
             source["mixer"] = {"name": source["mixer"]}
     task = given.get("task", content.get("task", "python"))
     if task not in tasks.names():
         raise UserError(f"unknown task {task!r}{did_you_mean(str(task), tasks.names())}")
-    layers = [_read(tasks.recipe(task)), content, given]
+    layers = [read_mapping(tasks.recipe(task)), content, given]
     return _merge(schema, task, layers)
 
 
@@ -190,7 +190,11 @@ def _place(result: dict[str, Any], key: str, value: Any) -> None:
         result[last] = value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a yaml file.
+
+    Raises UserError where it cannot be read or maps nothing.
+    """
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from omegaconf import OmegaConf
 
 from experiments.checkpoint import differences
+from experiments.config import read_mapping
 from experiments.errors import UserError, user_errors
 from experiments.files import write_text
 
@@ -69,13 +70,7 @@ def saved_settings(folder: Path) -> dict[str, Any] | None:
     Raises UserError for a damaged file.
     """
     path = folder / "config.yaml"
-    if not path.exists():
-        return None
-    with user_errors():
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must map keys to values")
-    return {str(key): value for key, value in content.items()}
+    return read_mapping(path) if path.exists() else None
 
 
 def _take(file: TextIO) -> bool:

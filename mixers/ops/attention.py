@@ -80,7 +80,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, scores: Tensor) -> Tensor:
     return (weights @ v.to(dtype)).to(v.dtype)
 
 
-@torch.compiler.disable
+@torch.compiler.disable()
 def _xformers(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
