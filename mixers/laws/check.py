@@ -110,7 +110,7 @@ def examples(draw: st.DrawFn, lengths: tuple[int, ...]) -> Example:
 
 def lengths_around(sizes: Iterable[int]) -> tuple[int, ...]:
     """Lengths beyond the usual ones that are worth trying: around each size and around powers of two."""
-    around = {size + offset for size in (*sizes, 64, 128, 256) for offset in (-1, 0, 1)}
+    around = {size + offset for size in (*sizes, 64, 128, 256, 512, 1024) for offset in (-1, 0, 1)}
     return tuple(sorted(length for length in around if length > LONGEST))
 
 

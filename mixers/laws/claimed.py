@@ -1,11 +1,19 @@
 """The laws behind the claims of a row."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from mixers.contract import Mixer, state_tensors
+from mixers.contract import Mixer, State
 from mixers.laws.law import CAUSAL, expect, expect_finite, expect_near, largest
 from mixers.laws.subject import LONGEST, Trial
+
+STEPS = 64
+"""How many tokens are decoded one by one at the most; longer prefixes are prefilled."""
+
+FAR = 1100
+"""A length beyond what tables and chunks usually hold."""
 
 
 def causal(trial: Trial) -> None:
@@ -51,10 +59,10 @@ def any_length(trial: Trial) -> None:
     """One set of parameters serves every N, beyond the `length` that it was built with too."""
     mixer = trial.mixer(length=8)
     shapes = {name: tensor.shape for name, tensor in mixer.state_dict().items()}
-    for length in (1, trial.example.length, LONGEST + trial.example.length, 8 * LONGEST):
-        y = mixer(trial.x(length))
-        expect(y.shape == (trial.example.batch, length, trial.subject.dim), f"N = {length}: shape {tuple(y.shape)}")
-        expect_finite(y, f"outputs at N = {length}")
+    for length in (1, trial.example.length, LONGEST + trial.example.length):
+        _expect_outputs(mixer, trial.x(length))
+    with torch.no_grad():
+        _expect_outputs(mixer.float(), trial.x(FAR, dtype=torch.float32)[:1])
     after = {name: tensor.shape for name, tensor in mixer.state_dict().items()}
     expect(after == shapes, "parameters changed with N")
 
@@ -82,15 +90,27 @@ def padding(trial: Trial) -> None:
 
 def step(trial: Trial) -> None:
     """init_state, or prefill of any number of tokens, and then step, gives what forward gives."""
-    mixer, x = trial.mixer(), trial.x()
-    y = mixer(x)
-    expect_near(_steps(mixer, x, mixer.init_state(len(x))), y, "steps from init_state against forward")
-    cut = trial.example.cut
+    mixer, x, other = trial.mixer(), trial.x(), trial.x(salt=1)
+    y, z = mixer(x), mixer(other)
+    early = min(x.shape[1], STEPS)
+    states = [mixer.init_state(len(x)), mixer.init_state(len(x))]
+    _expect_state(states[0], len(x))
+    for place in range(early):
+        for index, (inputs, expected) in enumerate(((x, y), (other, z))):
+            if index == 0 or place < 4:  # two sequences in turns at first: their states must not meet
+                out, states[index] = mixer.step(inputs[:, place], states[index])
+                expect_near(out, expected[:, place], f"step {place} from init_state against forward")
+        _expect_state(states[0], len(x))
+    cut = max(trial.example.cut, x.shape[1] - STEPS)
     start, state = mixer.prefill(x[:, :cut])
     expect_near(start, y[:, :cut], f"prefill of {cut} tokens against forward")
-    expect_near(_steps(mixer, x[:, cut:], state), y[:, cut:], f"steps after a prefill of {cut} tokens against forward")
-    whole, _ = mixer.prefill(x)
-    expect_near(whole, y, "prefill of all tokens against forward")
+    _expect_state(state, len(x))
+    for place in range(cut, x.shape[1]):
+        out, state = mixer.step(x[:, place], state)
+        expect_near(out, y[:, place], f"step {place} after a prefill of {cut} tokens against forward")
+    low = x[:, 0].bfloat16()
+    out, _ = mixer.bfloat16().step(low, mixer.init_state(len(x)))
+    expect(out.dtype == low.dtype, f"step gives {out.dtype} for {low.dtype}")
 
 
 def constant_state(trial: Trial) -> None:
@@ -99,13 +119,15 @@ def constant_state(trial: Trial) -> None:
     state = mixer.init_state(len(x))
     size = _bytes(state)
     expect(size > 0, "the state is empty")
-    for position in range(x.shape[1]):
+    for position in range(min(x.shape[1], STEPS)):
         _, state = mixer.step(x[:, position], state)
         expect(
             _bytes(state) == size, f"the state grew from {size} to {_bytes(state)} bytes after {position + 1} tokens"
         )
     _, state = mixer.prefill(x)
     expect(_bytes(state) == size, f"prefill of {x.shape[1]} tokens leaves {_bytes(state)} bytes instead of {size}")
+    _, state = mixer.step(x[:, 0], state)
+    expect(_bytes(state) == size, f"the state grew from {size} to {_bytes(state)} bytes after {x.shape[1] + 1} tokens")
 
 
 def linear(trial: Trial) -> None:
@@ -138,16 +160,30 @@ def _cross_gradients(trial: Trial, mixer: Mixer, length: int, cut: int) -> tuple
     return largest(gradient[:, cut:]), largest(gradient)
 
 
-def _steps(mixer: Mixer, x: Tensor, state) -> Tensor:
-    outputs = [x[:, :0]]
-    for position in range(x.shape[1]):
-        y, state = mixer.step(x[:, position], state)
-        outputs.append(y[:, None])
-    return torch.cat(outputs, dim=1)
+def _expect_outputs(mixer: Mixer, x: Tensor) -> None:
+    y = mixer(x)
+    expect(y.shape == x.shape, f"N = {x.shape[1]}: shape {tuple(y.shape)} from {tuple(x.shape)}")
+    expect_finite(y, f"outputs at N = {x.shape[1]}")
 
 
-def _bytes(state) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(state))
+def _leaves(state: State) -> Iterator[Tensor | int]:
+    """The tensors and whole numbers of a state; raises BrokenLaw for anything else."""
+    if isinstance(state, (dict, tuple, list)):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from _leaves(part)
+    else:
+        expect(isinstance(state, (Tensor, int)), f"the state holds a {type(state).__name__}")
+        yield state
+
+
+def _expect_state(state: State, batch: int) -> None:
+    for leaf in _leaves(state):
+        if isinstance(leaf, Tensor):
+            expect(leaf.shape[:1] == (batch,), f"a state of shape {tuple(leaf.shape)} is not batch ({batch}) first")
+
+
+def _bytes(state: State) -> int:
+    return sum(leaf.numel() * leaf.element_size() if isinstance(leaf, Tensor) else 8 for leaf in _leaves(state))
 
 
 def _mixing_matrix(mixer: Mixer, length: int, dim: int) -> Tensor:

@@ -86,9 +86,11 @@ def reach(trial: Trial) -> None:
 
 
 def determinism(trial: Trial) -> None:
-    """The same seed builds the same mixer, and eval mode draws nothing."""
+    """The same seed builds the same mixer, eval mode draws nothing, and inference runs as training does."""
     first, second, x = trial.mixer(), trial.mixer(), trial.x()
     y = first(x)
+    with torch.no_grad():
+        expect_near(first(x), y, "outputs with gradients off")
     torch.rand(7)  # moves the global generator: an output that depends on it shows
     expect(torch.equal(first(x), y), "two runs of one mixer differ")
     expect(torch.equal(second(x), y), "two mixers built from one seed differ")

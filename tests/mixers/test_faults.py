@@ -177,6 +177,15 @@ FAULTS = [
         "step",
     ),
     Fault(
+        "a state kept in the module",
+        "convolution",
+        CONVOLUTION,
+        '        window = torch.cat([state["recent"].to(x.dtype), x[:, None]], dim=1)  # (B, W, D)',
+        '        window = torch.cat([vars(self).get("kept", state["recent"]).to(x.dtype), x[:, None]], dim=1)\n'
+        '        vars(self)["kept"] = window[:, 1:]',
+        "step",
+    ),
+    Fault(
         "a history in place of a window",
         "convolution",
         CONVOLUTION,
