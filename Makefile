@@ -34,4 +34,4 @@ check: .venv/.check
 	@touch $@
 
 clean:
-	rm -rf .venv dist runs
+	rm -rf .venv dist

@@ -61,7 +61,7 @@ def position(run: Run) -> str:
 
 
 def resolve(run: Run, causal: bool) -> Run:
-    """The run with what its mixer decides written out: the channel mixer of its block, its width, its positions."""
+    """The run with what its mixer decides written out: its keywords, channel mixer, width and positions."""
     check_mixer_settings(run, causal)
     backbone = dataclasses.replace(run.backbone, position=position(run))
     if run.block == "paper":
@@ -71,8 +71,13 @@ def resolve(run: Run, causal: bool) -> Run:
         backbone = dataclasses.replace(backbone, **dict(blocks.pop()))
     if backbone.width is None:
         backbone = dataclasses.replace(backbone, width=max(1, round(backbone.ratio * backbone.dim)))
+    mixer = (
+        {"name": run.mixer["name"], **_cards(run)[0].keywords, **_overrides(run)}
+        if len(_cards(run)) == 1
+        else run.mixer
+    )
     label = run.label or str(run.mixer["name"]).replace("*", "x").replace(",", "+").replace(" ", "")
-    return dataclasses.replace(run, backbone=backbone, label=label)
+    return dataclasses.replace(run, backbone=backbone, label=label, mixer=mixer)
 
 
 def build_model(run: Run, task: Task) -> nn.Module:
@@ -145,7 +150,7 @@ def _match_by_keyword(run: Run, task: Task, target: int) -> Run:
     key = rows[0].match
     if len(rows) > 1 or key == "none":
         raise UserError(f"{run.label}: without a channel mixer nothing can be turned to match parameters")
-    start = _overrides(run).get(key, rows[0].keywords[key])
+    start = {**keywords(rows[0]), **_overrides(run)}[key]
 
     def with_value(steps: int) -> Run:
         value = start * steps / 64 if isinstance(start, float) else 2 * steps

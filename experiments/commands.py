@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from experiments.errors import UserError, user_errors
+from experiments.errors import UserError, one_line, user_errors
 from mixers.registry import card, did_you_mean, names
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def main() -> None:
         command(**arguments)
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a missing right
+        Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {one_line(error)}", markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")

@@ -20,15 +20,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 import tasks
 from experiments import report
 from experiments.config import Comparison, Run, plain
-from experiments.errors import UserError, user_errors
+from experiments.errors import UserError, one_line, user_errors
 from experiments.files import read_json, write_json
-from experiments.folders import claim, locked, saved_settings
-from experiments.measure import Throughput
+from experiments.folders import claim, locked, saved_threads
 from experiments.plan import fix_machine, folder_name, plan
+from experiments.speed import TURNS, WARM_UP, Bench
 from experiments.worker import mark_failed
 from tasks.contract import Task
-
-WARM_UP, TURNS = 3, 15
 
 
 def compare(settings: Comparison, console: Console) -> Path:
@@ -37,33 +35,26 @@ def compare(settings: Comparison, console: Console) -> Path:
     Raises UserError for bad input, and for a folder that holds something else.
     """
     out = Path(settings.out)
-    settings = _recorded_machine(settings, out)
+    if settings.train.threads is None:
+        settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, threads=saved_threads(out)))
+    settings = fix_machine(settings)
     with user_errors():
         task = tasks.load(settings.task, settings.data)  # pyright: ignore[reportAttributeAccessIssue]
     runs = plan(settings, task)
     with locked(out, console.print) as lock:
-        claim(out, plain(settings), loose=("workers",))
+        claim(out, plain(settings), loose=("workers", "out"))
         write_json(out / "task.json", _facts(runs, task))
         folders = [out / folder_name(run) for run in runs]
         for run, folder in zip(runs, folders, strict=True):
             folder.mkdir(exist_ok=True)
             claim(folder, plain(run))
         _train_all(folders, settings, console, lock)
-        _measure_throughput(out, runs[: len({run.label for run in runs})], task, console)
+        _measure_speed(out, runs, task, console)
         if read_json(out / "baselines.json") is None:
             write_json(
                 out / "baselines.json", {"test": task.baselines(test=True), "validation": task.baselines(test=False)}
             )
         return report.write(out)
-
-
-def _recorded_machine(settings: Comparison, out: Path) -> Comparison:
-    """The settings with workers and threads; the threads of the folder's earlier command, where there was one."""
-    saved = saved_settings(out)
-    if saved and settings.train.threads is None:
-        threads = saved.get("train", {}).get("threads")
-        settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, threads=threads))
-    return fix_machine(settings)
 
 
 def _facts(runs: list[Run], task: Task) -> dict[str, Any]:
@@ -142,8 +133,8 @@ class _Crew(threading.Thread):
                 self._one(self.queue.get_nowait())
         except Empty:
             pass
-        except UserError as error:
-            self.refusal = str(error)
+        except Exception as error:  # whatever it is, the command must not end as if all were well
+            self.refusal = one_line(error)
         if self.refusal:  # nothing more is handed out
             _drain(self.queue)
         self.stop()
@@ -219,17 +210,15 @@ def _drain(queue: SimpleQueue[Path]) -> None:
         return
 
 
-def _measure_throughput(out: Path, runs: list[Run], task: Task, console: Console) -> None:
-    """Training speed of each mixer with nothing else running, in turns; runs that cannot train are left out."""
-    if read_json(out / "throughput.json") is not None:
-        return
-    usable = [run for run in runs if (read_json(out / folder_name(run) / "result.json") or {}).get("status") == "done"]
-    benches = [Throughput(run, task) for run in usable]
+def _measure_speed(out: Path, runs: list[Run], task: Task, console: Console) -> None:
+    """Training speed of each mixer with nothing else running; mixers without a finished run are left out."""
+    speeds = read_json(out / "throughput.json") or {}
+    done = [run for run in runs if (read_json(out / folder_name(run) / "result.json") or {}).get("status") == "done"]
+    first = {str(run.label): run for run in reversed(done)}
+    benches = [Bench(run, task) for label, run in first.items() if label not in speeds]
     with Progress(console=console) as progress:
-        bar = progress.add_task("measuring speed", total=WARM_UP + TURNS)
-        for step in range(WARM_UP + TURNS):
+        for _ in progress.track(range(WARM_UP + TURNS), description="measuring speed"):
             for bench in benches:
-                bench.turn(step)
-            progress.advance(bar)
-    speeds = {str(bench.run.label): bench.tokens_per_second(WARM_UP) for bench in benches}
-    write_json(out / "throughput.json", speeds)
+                bench.turn()
+    measured = {bench.label: bench.tokens_per_second() for bench in benches}
+    write_json(out / "throughput.json", speeds | measured)

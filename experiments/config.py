@@ -96,7 +96,7 @@ def load(schema: type, arguments: list[str]) -> Any:
     """
     given = _parse(arguments)
     path = given.pop("config", None)
-    content = read_mapping(Path(path)) if path else {}
+    content = read_mapping(Path(str(path))) if path else {}
     for source in (content, given):
         if isinstance(source.get("mixer"), str):
             source["mixer"] = {"name": source["mixer"]}
@@ -206,7 +206,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 _AT_LEAST = {
     **dict.fromkeys(["dim", "depth", "batch", "accumulate", "tokens", "redraw", "validations", "length"], 1),
-    **dict.fromkeys(["workers", "threads", "validation_bytes", "test_bytes"], 1),
+    **dict.fromkeys(["workers", "threads", "validation_bytes", "test_bytes", "width"], 1),
     **dict.fromkeys(["weight_decay", "checkpoint_seconds", "seed"], 0),
 }
 _ABOVE_ZERO = ("learning_rate", "clip", "ratio")

@@ -13,7 +13,7 @@ def user_errors() -> Iterator[None]:
     """Turn the errors that bad input raises inside the libraries' own code into UserError."""
     try:
         yield
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
         raise UserError(one_line(error)) from error
 
 

@@ -51,7 +51,9 @@ def claim(folder: Path, settings: dict[str, Any], *, loose: tuple[str, ...] = ()
     """
     saved = saved_settings(folder)
     if saved is None:
-        strangers = sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock")
+        strangers = sorted(
+            entry.name for entry in folder.iterdir() if entry.name != ".lock" and entry.suffix != ".part"
+        )
         if strangers:
             raise UserError(
                 f"{folder} is not empty and was not written by this command ({strangers[0]}); choose another out="
@@ -71,6 +73,12 @@ def saved_settings(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "config.yaml"
     return read_mapping(path) if path.exists() else None
+
+
+def saved_threads(folder: Path) -> int | None:
+    """The thread count of a folder's earlier command: continuing with another would not end bit for bit the same."""
+    train = (saved_settings(folder) or {}).get("train")
+    return train.get("threads") if isinstance(train, dict) else None
 
 
 def _take(file: TextIO) -> bool:

@@ -1,6 +1,9 @@
 """Where a run computes: device, precision, threads, and the versions that it saves."""
 
+import dataclasses
 import platform
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,21 @@ def choose_device(train: Train) -> torch.device:
     return torch.device("cuda" if train.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def uses_bfloat16(train: Train, device: torch.device) -> bool:
+    """Whether training runs under bfloat16 autocast."""
+    return train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
+
+
 def autocast(train: Train, device: torch.device) -> torch.autocast:
     """bfloat16 autocast where the settings ask for it."""
-    wanted = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(train, device))
+
+
+def settle(train: Train, *, threads: int) -> Train:
+    """The settings with device, precision and threads written out, since results depend on them."""
+    device = choose_device(train)
+    precision = "bfloat16" if uses_bfloat16(train, device) else "float32"
+    return dataclasses.replace(train, device=device.type, precision=precision, threads=train.threads or threads)
 
 
 def prepare(train: Train) -> None:
@@ -38,7 +52,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **{name: version(name) for name in ("mixerzoo", "torch", "timm")},
         "system": platform.platform(),
         "device": name,
         "threads": torch.get_num_threads(),
@@ -50,7 +64,8 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
-        _CLEAR.write_text("5")  # Linux: the peak of the resident set starts anew
+        with suppress(OSError):  # not every sandbox allows it; the peak is then that of all runs so far
+            _CLEAR.write_text("5")  # Linux: the peak of the resident set starts anew
 
 
 def peak_memory(device: torch.device) -> int | None:

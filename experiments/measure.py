@@ -1,8 +1,6 @@
-"""What a model costs: operations, state and speed."""
+"""What a model costs: operations and state, and the backends it runs."""
 
 import math
-import statistics
-import time
 from typing import Any
 
 import torch
@@ -10,12 +8,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.assemble import build_model, model_mixers
+from experiments.assemble import model_mixers
 from experiments.config import Run
-from experiments.machine import autocast, choose_device
-from experiments.optimizer import make_optimizer
+from experiments.machine import choose_device, uses_bfloat16
 from mixers.contract import state_tensors
-from tasks.contract import Task
+from tasks.contract import Task, device_of
 
 
 def _real_transform(x: Any, dim: Any, *arguments: Any, out_shape: Any = None, **keywords: Any) -> int:
@@ -33,29 +30,37 @@ def _transform(x: Any, dim: Any, arguments: Any, out_shape: Any, factor: float) 
     return int(factor * total * math.log2(max(length, 2)))
 
 
-FOURIER = {
+def _grouped_backward(
+    gradient: Any, x: Any, weight: Any, *arguments: Any, out_shape: Any = None, **keywords: Any
+) -> int:
+    """Two products, each as large as the forward one; torch's own count forgets the groups."""
+    return 2 * 2 * math.prod(weight) * gradient[0] * math.prod(gradient[2:])
+
+
+COUNTS = {
     torch.ops.aten._fft_r2c: _real_transform,
     torch.ops.aten._fft_c2r: _real_transform,
     torch.ops.aten._fft_c2c: _complex_transform,
+    torch.ops.aten.convolution_backward: _grouped_backward,
 }
-"""torch's counter knows matrix products, convolutions and attention, and takes a Fourier transform for nothing."""
+"""torch's counter knows matrix products, convolutions and attention, and takes a Fourier transform for nothing and a
+grouped convolution for a full one backwards."""
 
 
-def flops_per_token(task: Task, model: nn.Module) -> float:
-    """Operations of forward and backward a token, at the training length: matrix products and Fourier transforms."""
-    device = next(model.parameters()).device
-    batch = tuple(tensor.to(device) for tensor in task.batch(1, seed=0, step=0))
-    with FlopCounterMode(display=False, custom_mapping=FOURIER) as counter, sdpa_kernel(SDPBackend.MATH):
+def flops_per_token(task: Task, model: nn.Module, batch_size: int) -> float:
+    """Operations of forward and backward a token, in batches of the training's size and length."""
+    batch = tuple(tensor.to(device_of(model)) for tensor in task.batch(batch_size, seed=0, step=0))
+    with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter, sdpa_kernel(SDPBackend.MATH):
         task.loss(model, batch).backward()
     model.zero_grad()
-    return counter.get_total_flops() / task.length
+    return counter.get_total_flops() / (batch_size * task.length)
 
 
 def state_bytes(task: Task, model: nn.Module) -> int | None:
     """Bytes of the decoding state of one sequence at the training length; None where the model does not decode."""
     if not task.causal:
         return None
-    tokens = task.sample(1, task.length).to(next(model.parameters()).device)
+    tokens = task.sample(1, task.length).to(device_of(model))
     try:
         with torch.no_grad():
             _, state = model.prefill(tokens)  # pyright: ignore[reportCallIssue]  causal models decode
@@ -67,40 +72,8 @@ def state_bytes(task: Task, model: nn.Module) -> int | None:
 def backends(run: Run, task: Task, model: nn.Module) -> dict[str, str]:
     """The backend that each mixer with a choice runs in training."""
     device = choose_device(run.train)
-    context = autocast(run.train, device)
-    dtype = torch.bfloat16 if context._enabled else torch.float32  # what its projections give
+    dtype = torch.bfloat16 if uses_bfloat16(run.train, device) else torch.float32  # what its projections give
     x = torch.zeros(1, task.length, run.backbone.dim, device=device, dtype=dtype)
-    chosen = ((name, mixer.backend_for(x)) for name, mixer in model_mixers(model))
+    mask = None if task.causal else torch.ones(x.shape[:2], dtype=torch.bool, device=device)  # an encoder masks pads
+    chosen = ((name, mixer.backend_for(x, mask)) for name, mixer in model_mixers(model))
     return {name: backend for name, backend in chosen if backend is not None}
-
-
-class Throughput:
-    """Training speed of several runs, measured in turns so that all meet the same machine."""
-
-    def __init__(self, run: Run, task: Task):
-        self.run, self.task = run, task
-        self.device = choose_device(run.train)
-        self.model = build_model(run, task).to(self.device)
-        self.optimizer = make_optimizer(self.model, run.train)
-        self.seconds: list[float] = []
-
-    def turn(self, step: int) -> None:
-        """One training step, timed."""
-        batch = tuple(tensor.to(self.device) for tensor in self.task.batch(self.run.train.batch, seed=0, step=step))
-        self._wait()
-        start = time.perf_counter()
-        with autocast(self.run.train, self.device):
-            loss = self.task.loss(self.model, batch)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._wait()
-        self.seconds.append(time.perf_counter() - start)
-
-    def tokens_per_second(self, warm_up: int) -> float:
-        """Tokens a second of the median step, the first `warm_up` left out."""
-        return self.run.train.batch * self.task.length / statistics.median(self.seconds[warm_up:])
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()

@@ -19,6 +19,7 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
     """
     rules = _rules(model)
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    embeddings |= {name for name, _ in model.named_parameters() if name.endswith("position.embedding")}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -12,7 +12,7 @@ import torch
 from experiments.assemble import build_model, count_parameters, match_parameters, resolve
 from experiments.config import Comparison, Run, restore
 from experiments.errors import UserError
-from experiments.machine import choose_device
+from experiments.machine import choose_device, settle
 from tasks.contract import Task
 
 
@@ -58,8 +58,8 @@ def fix_machine(settings: Comparison) -> Comparison:
     cores = os.cpu_count() or 1
     on_cpu = choose_device(settings.train).type == "cpu"
     workers = settings.workers or (min(2, cores) if on_cpu else 1)
-    threads = settings.train.threads or max(1, torch.get_num_threads() // workers)
-    return dataclasses.replace(settings, workers=workers, train=dataclasses.replace(settings.train, threads=threads))
+    threads = max(1, torch.get_num_threads() // workers)
+    return dataclasses.replace(settings, workers=workers, train=settle(settings.train, threads=threads))
 
 
 def plan(settings: Comparison, task: Task) -> list[Run]:

@@ -3,14 +3,16 @@
 import dataclasses
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.assemble import resolve
 from experiments.config import Run, plain
 from experiments.errors import UserError
-from experiments.folders import claim, locked, saved_settings
-from experiments.train import Diverged, load_task, train, with_threads
+from experiments.folders import claim, locked, saved_threads
+from experiments.machine import settle
+from experiments.train import Diverged, load_task, train
 
 
 def train_one(run: Run, console: Console) -> None:
@@ -21,11 +23,8 @@ def train_one(run: Run, console: Console) -> None:
     task = load_task(run)
     run = resolve(run, task.causal)
     folder = Path(run.out or f"runs/{run.task}-{run.label}-{run.seed}")
-    saved = saved_settings(folder)
-    if saved and run.train.threads is None:
-        threads = saved.get("train", {}).get("threads")
-        run = dataclasses.replace(run, train=dataclasses.replace(run.train, threads=threads))
-    run = dataclasses.replace(with_threads(run), out=None)
+    threads = saved_threads(folder) or torch.get_num_threads()
+    run = dataclasses.replace(run, train=settle(run.train, threads=threads), out=None)
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),

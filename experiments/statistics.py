@@ -36,10 +36,10 @@ class Pair:
     @property
     def outcome(self) -> str:
         """'identical', 'no verdict', 'ahead', 'behind' (of `other`), or 'no difference shown'."""
-        if self.seeds and not any(self.differences):
-            return "identical"
         if self.seeds < FEWEST_SEEDS:
             return "no verdict"
+        if not any(self.differences):
+            return "identical"
         if self.p_value >= LEVEL:
             return "no difference shown"
         return "ahead" if (self.mean > 0) == self.higher_is_better else "behind"

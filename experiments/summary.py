@@ -89,13 +89,14 @@ class Summary:
 
     def verdicts(self) -> list[str]:
         """The conclusions in sentences, each with its budget, and what stands against them."""
+        done = [entry.result for entry in self.entries if entry.status == "done"]
+        if len({result["data_hash"] for result in done}) > 1:
+            return ["The runs saw different data: nothing may be concluded from their differences."]
+        if len({result["environment"]["device"] for result in done}) > 1:
+            return ["The runs were made on different devices: nothing may be concluded from their differences."]
         budget = f"After {self.tokens:,} tokens: "
         sentences = [budget + pair.sentence(self.unit) for pair in self.pairs()]
-        sentences += [f"{label} {self.bar[1]}." for label in self.labels if self._below_bar(label)]
-        hashes = {entry.result["data_hash"] for entry in self.entries if entry.status == "done"}
-        if len(hashes) > 1:
-            sentences.insert(0, "The runs saw different data: nothing may be concluded from their differences.")
-        return sentences
+        return sentences + [f"{budget}{label} {self.bar[1]}." for label in self.labels if self._below_bar(label)]
 
     def failures(self) -> list[str]:
         """One sentence for each run that did not finish."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def identity(run: Run, task: Task) -> dict[str, Any]:
 
 
 def load_model(folder: Path) -> tuple[Run, Task, nn.Module]:
-    """A finished run: its settings, its task, and its trained model in eval mode."""
+    """A run: its settings, its task, and the model of its checkpoint in eval mode."""
     run = load_settings(folder)
     task = load_task(run)
     model = build_model(run, task)
@@ -115,8 +115,7 @@ class Trainer:
         saved = time.monotonic()
         while self.step < self.steps:
             start = time.perf_counter()
-            record = self._train_step()
-            self.step += 1
+            record = self.train_step()
             self.seconds += time.perf_counter() - start
             progress(self.step * self.tokens_a_step, self.steps * self.tokens_a_step, record["train_loss"])
             if self.step in validated_at:
@@ -125,7 +124,7 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
 
-    def _train_step(self) -> dict[str, float]:
+    def train_step(self) -> dict[str, float]:
         train = self.run.train
         if self.step and self.step % train.redraw == 0:
             generator = torch.Generator().manual_seed(derive(self.run.seed, f"redraw.{self.step}"))
@@ -139,6 +138,7 @@ class Trainer:
         self._require_finite(loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
         return {"train_loss": loss, "gradient_norm": norm.item(), "learning_rate": rate}
 
     def _backward(self, batch: Batch) -> float:
@@ -166,7 +166,10 @@ class Trainer:
     def _evaluate(self, *, test: bool) -> dict[str, float]:
         self.model.eval()
         with autocast(self.run.train, self.device):
-            return self.task.evaluate(self.model, test=test)
+            metrics = self.task.evaluate(self.model, test=test)
+        if not all(map(math.isfinite, metrics.values())):
+            raise Diverged(f"the score is not finite after {self.step * self.tokens_a_step:,} tokens")
+        return metrics
 
     def _save(self) -> None:
         progress = {"step": self.step, "seconds": self.seconds}
@@ -196,7 +199,7 @@ class Trainer:
             "seed": self.run.seed,
             **metrics,
             "parameters": count_parameters(self.model),
-            "flops_per_token": measure.flops_per_token(self.task, self.model),
+            "flops_per_token": measure.flops_per_token(self.task, self.model, self.run.train.batch),
             "state_bytes": measure.state_bytes(self.task, self.model),
             "tokens_per_second": self.steps * self.tokens_a_step / self.seconds,
             "peak_memory_bytes": memory,
@@ -208,9 +211,3 @@ class Trainer:
             "extrapolation": {str(length): value for length, value in by_length.items()},
             "dependence": dependence(self.task, self.model),
         }
-
-
-def with_threads(run: Run) -> Run:
-    """The run with the thread count written out, since results depend on it bit for bit."""
-    threads = run.train.threads or torch.get_num_threads()
-    return dataclasses.replace(run, train=dataclasses.replace(run.train, threads=threads))

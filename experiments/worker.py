@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ def work() -> None:
     """Serve until the input ends. Whatever the libraries print goes to the error stream."""
     records = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     for line in sys.stdin:
         folder = Path(line.rstrip("\n"))
@@ -67,7 +69,10 @@ def mark_failed(folder: Path, reason: str) -> None:
 
 
 def _send(records: TextIO, folder: Path, **record: Any) -> None:
-    records.write(json.dumps({"folder": str(folder), **record}) + "\n")
+    try:
+        records.write(json.dumps({"folder": str(folder), **record}) + "\n")
+    except BrokenPipeError:  # the parent is gone: the run goes on from its checkpoint another time
+        os._exit(1)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -58,8 +58,8 @@ class Mixer(nn.Module):
     def redraw(self, generator: torch.Generator) -> None:
         """Draw random features anew; the trainer calls it between steps."""
 
-    def backend_for(self, x: Tensor) -> str | None:
-        """The backend that forward(x) would run, where the mixer has a choice."""
+    def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str | None:
+        """The backend that forward(x, mask) would run, where the mixer has a choice."""
         return None
 
 

@@ -30,7 +30,7 @@ CLAIMS = (
     "linear",
     "shift",
 )
-"""What a row may claim; mixers/laws.py holds one law for each."""
+"""What a row may claim; mixers/laws holds one law for each."""
 
 IMPLIED = {"constant_state": "step", "step": "prefix", "prefix": "causal"}
 """Each claim and the claim that it implies."""
@@ -229,8 +229,9 @@ def _card(name: str, row: Any, path: Path) -> Card:
         values[key] = tuple(values[key])
     if values["position"] not in POSITIONS:
         raise ValueError(f"{where}: position {values['position']!r} must be one of {', '.join(POSITIONS)}")
-    if values["block"].get("channel") not in CHANNELS:
-        raise ValueError(f"{where}: block.channel must be one of {', '.join(CHANNELS)}")
+    block = values["block"]
+    if not isinstance(block, dict) or set(block) != {"channel", "ratio"} or block["channel"] not in CHANNELS:
+        raise ValueError(f"{where}: block must be of the form {{channel: {' | '.join(CHANNELS)}, ratio: NUMBER}}")
     for claim, implied in IMPLIED.items():
         if claim in values["claims"] and implied not in values["claims"]:
             raise ValueError(f"{where}: claims {claim}, which implies {implied}, but does not claim {implied}")

@@ -4,6 +4,7 @@ Shapes: B batch, N length.
 """
 
 import hashlib
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -49,8 +50,9 @@ class ByteModel:
                     f"the {name} split holds {len(part)} bytes, and data.length={length} needs more: give more text"
                 )
         digest = hashlib.sha256()
-        for part in (self._train, self._validation, self._test):
-            digest.update(len(part).to_bytes(8, "big") + part.tobytes())
+        for documents in splits.values():
+            text = b"".join(documents)
+            digest.update(len(text).to_bytes(8, "big") + text)
         self.data_hash = digest.hexdigest()[:16]
 
     def model(self, stack: Stack, *, seed: int) -> nn.Module:
@@ -73,15 +75,18 @@ class ByteModel:
         text = self._test if test else self._validation
         return {self.metric: self._bits(model, _windows(text, self.length))}
 
-    def _bits(self, model: nn.Module, windows: np.ndarray) -> float:
-        rows = max(1, EVALUATED_AT_ONCE // windows.shape[1])
-        total = 0.0
+    def _bits(self, model: nn.Module, *groups: np.ndarray) -> float:
+        """Bits per byte over all windows of all groups (windows, length + 1)."""
+        total, count = 0.0, 0
         with torch.no_grad():
-            for start in range(0, len(windows), rows):
-                part = windows[start : start + rows]
-                batch = tuple(tensor.to(device_of(model)) for tensor in _inputs_and_targets(part))
-                total += self.loss(model, batch).item() * len(part)
-        return total / len(windows) / float(np.log(2))
+            for windows in groups:
+                rows = max(1, EVALUATED_AT_ONCE // windows.shape[1])
+                for start in range(0, len(windows), rows):
+                    part = windows[start : start + rows]
+                    batch = tuple(tensor.to(device_of(model)) for tensor in _inputs_and_targets(part))
+                    scored = batch[1].numel()
+                    total, count = total + self.loss(model, batch).item() * scored, count + scored
+        return total / count / float(np.log(2))
 
     def baselines(self, *, test: bool) -> dict[str, float]:
         """Count models of order 0, 1 and 2 that saw the whole training split, and gzip on the held-out text alone."""
@@ -96,7 +101,7 @@ class ByteModel:
     def extrapolate(self, model: nn.Module, lengths: list[int]) -> dict[int, float]:
         """Bits per byte by length, over the same bytes for each: test documents long enough for the longest.
 
-        Lengths beyond the longest document are left out.
+        Lengths beyond the longest document are left out, and those that the model refuses with a ValueError.
         """
         longest = max((len(document) - 1 for document in self._test_documents), default=0)
         lengths = [length for length in lengths if length <= longest]
@@ -105,7 +110,13 @@ class ByteModel:
         span = max(lengths)
         documents = [_array(document) for document in self._test_documents if len(document) > span]
         pieces = [document[: span + 1] for document in documents][: max(1, len(self._test) // (2 * span))]
-        return {length: self._bits(model, np.concatenate([_windows(p, length) for p in pieces])) for length in lengths}
+        values = {}
+        for length in lengths:
+            whole = np.concatenate([_windows(piece, length) for piece in pieces])
+            tails = np.stack([piece[span - span % length :] for piece in pieces])  # what the windows do not cover
+            with suppress(ValueError):
+                values[length] = self._bits(model, whole, tails) if span % length else self._bits(model, whole)
+        return values
 
 
 def _spread(documents: list[bytes], limit: int) -> bytes:

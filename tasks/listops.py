@@ -5,6 +5,7 @@ Shapes: B batch, N length.
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ OPERATORS = {
 TOKENS = ["<pad>", *"0123456789", *(f"[{name}" for name in OPERATORS), "]"]
 CLASSES = 10
 LEAF = 0.75  # the chance that a node is a digit
+PATIENCE = 100_000  # trees drawn in vain before the lengths are called too narrow
 
 
 @dataclass
@@ -139,14 +141,18 @@ def generate(options: tuple[tuple[str, int], ...]) -> Iterator[tuple[list[int], 
     """
     data = Data(**dict(options))
     source = random.Random(data.seed)
-    seen = set()
-    while True:
+    seen: set[bytes] = set()
+    last = 0
+    for attempt in itertools.count():
+        if attempt - last > PATIENCE:
+            raise ValueError(f"only {len(seen)} distinct lists found; widen data.minimum_length to data.maximum_length")
         tokens: list[int] = []
         value = _grow(source, 1, data, tokens)
         if value is not None and data.minimum_length < len(tokens) < data.maximum_length:
             key = bytes(tokens)
             if key not in seen:
                 seen.add(key)
+                last = attempt
                 yield tokens, value
 
 
@@ -176,9 +182,13 @@ def _grow(source: random.Random, depth: int, data: Data, tokens: list[int]) -> i
 def _examples(options: tuple[tuple[str, int], ...]) -> tuple[np.ndarray, np.ndarray]:
     """All examples, padded with 0: tokens (examples, N) and labels; `datasets` keeps them on disk."""
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
-    table = datasets.Dataset.from_generator(_records, gen_kwargs={"options": options}).with_format("numpy")
+    try:
+        table = datasets.Dataset.from_generator(_records, gen_kwargs={"options": options}).with_format("numpy")
+    except DatasetGenerationError as error:
+        raise ValueError(str(error.__cause__)) from error
     labels = np.asarray(table["label"])
     tokens = np.zeros((len(labels), dict(options)["maximum_length"]), dtype=np.uint8)
     for row, entry in enumerate(table["tokens"]):

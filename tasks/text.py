@@ -85,6 +85,9 @@ def _files(root: Path) -> list[Path]:
     """All files below the folder, hidden ones left aside."""
     found = []
     for folder, folders, files in os.walk(root):
+        if {".lock", "config.yaml"} <= set(files):  # what mixerzoo itself wrote is no data
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(folder) / name for name in files if not name.startswith(".")]
     names = {path: path.relative_to(root).as_posix() for path in found if path.is_file()}

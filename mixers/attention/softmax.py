@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, State, require_causal, split_heads
-from mixers.ops.attention import attention, attention_backend
+from mixers.ops.attention import attention, attention_backend, require_backend
 from mixers.ops.precision import wide
 
 
@@ -23,6 +23,7 @@ class _Attention(Mixer):
 
     def __init__(self, dim: int, *, causal: bool, heads: int, backend: str):
         super().__init__()
+        require_backend(backend)
         self.causal, self.heads, self.backend = causal, heads, backend
         self.head_dim = split_heads(dim, heads)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
@@ -68,8 +69,8 @@ class _Attention(Mixer):
         y = self._attend(q, keys, values, causal=False)  # the newest token sees all that is cached
         return y[:, 0], {"keys": keys, "values": values}
 
-    def backend_for(self, x: Tensor) -> str:
-        return attention_backend(self.backend, x, plain=self.bias(1, 1) is None)
+    def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str:
+        return attention_backend(self.backend, x, plain=self.bias(1, 1) is None and mask is None)
 
 
 class SoftmaxAttention(_Attention):

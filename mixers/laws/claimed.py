@@ -19,11 +19,16 @@ FAR = 1100
 def causal(trial: Trial) -> None:
     """Other draws after the cut leave the outputs before it as they were, and no gradient crosses backwards."""
     length, cut = trial.split
-    for dtype in (torch.float64, torch.float32):
+    for dtype, scales in (
+        (torch.float64, (1, 100)),
+        (torch.float32, (1, 100)),
+        (torch.float16, (1,)),
+        (torch.bfloat16, (1,)),
+    ):
         mixer = trial.mixer(dtype).train(trial.example.training)
         x = trial.x(length, dtype=dtype)
         y = trial.run(mixer, x)
-        for scale in (1, 100):
+        for scale in scales:
             other = torch.cat([x[:, :cut], scale * trial.x(length, salt=1, dtype=dtype)[:, cut:]], dim=1)
             z = trial.run(mixer, other)
             gap, size = largest(y[:, :cut] - z[:, :cut]), max(largest(y), largest(z))

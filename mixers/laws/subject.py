@@ -71,6 +71,8 @@ class Subject:
         forms = (
             (True, False) if "causal" in parameters and "causal" not in keywords else (keywords.get("causal", True),)
         )
+        if claimed is not None and "causal" not in parameters and "bidirectional" in claimed:
+            forms = (False,)  # the one form that it has
         if len(forms) == 2 and claimed is not None:
             forms = tuple(form for form in forms if ("causal" if form else "bidirectional") in claimed) or forms
         return Subject(

@@ -23,6 +23,7 @@ UNIVERSAL = tuple(
         universal.round_trip,
         universal.strides,
         universal.autocast,
+        universal.rules,
         universal.refusals,
     )
 )

@@ -46,6 +46,7 @@ def pads(trial: Trial) -> None:
     mask = (torch.arange(length) < cut).expand(len(x), length)
     y = mixer(x, mask)[:, :cut]
     expect_finite(y, "outputs at real tokens")
+    expect_near(mixer(x, torch.ones_like(mask)), mixer(x), "a mask that is True everywhere against none")
     for pad in (1e4, torch.nan):
         z = mixer(torch.cat([x[:, :cut], torch.full_like(x[:, cut:], pad)], dim=1), mask)[:, :cut]
         expect_near(z, y, f"real tokens before pads of {pad}")
@@ -167,9 +168,21 @@ def refusals(trial: Trial) -> None:
     if claims is None:
         return
     if "any_length" not in claims and trial.subject.bounded:
-        _expect_refusal(lambda: trial.mixer()(trial.x(LONGEST + 1)), f"N = {LONGEST + 1} beyond length = {LONGEST}")
+        longest = max(LONGEST, trial.example.length)
+        _expect_refusal(lambda: trial.mixer()(trial.x(longest + 1)), f"N = {longest + 1} beyond length = {longest}")
     if "step" not in claims or not trial.causal:
         _expect_refusal(lambda: trial.mixer().init_state(1), "init_state without a claim of step")
+
+
+def rules(trial: Trial) -> None:
+    """optimizer_rules names parameters and knows lr and weight_decay alone; redraw leaves a mixer that runs."""
+    mixer, x = trial.mixer(), trial.x()
+    parameters = dict(mixer.named_parameters())
+    for name, rule in mixer.optimizer_rules().items():
+        expect(name in parameters, f"optimizer_rules names {name!r}, which is no parameter")
+        expect(set(rule) <= {"lr", "weight_decay"}, f"optimizer_rules gives {name} {', '.join(rule)}")
+    mixer.redraw(torch.Generator().manual_seed(trial.example.seed))
+    expect_finite(mixer(x), "outputs after redraw")
 
 
 def compiled(trial: Trial) -> None:

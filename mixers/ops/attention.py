@@ -51,13 +51,18 @@ def attention_backend(backend: str, q: Tensor, *, plain: bool) -> str:
     half = q.dtype in (torch.float16, torch.bfloat16)
     if backend == "auto":
         return "xformers" if q.is_cuda and half and plain and xformers_works() else "sdpa"
-    if backend not in ("dense", "sdpa", "xformers"):
-        raise ValueError(f"unknown attention backend {backend!r}: one of auto, dense, sdpa, xformers")
+    require_backend(backend)
     if backend == "xformers" and not (q.is_cuda and half and plain):
         raise ValueError("the xformers backend needs CUDA, float16 or bfloat16, and neither bias nor mask; use 'sdpa'")
     if backend == "xformers" and not xformers_works():
         raise ValueError("xformers does not run beside this torch; use backend='sdpa'")
     return backend
+
+
+def require_backend(backend: str) -> None:
+    """Raise ValueError for a backend that does not exist."""
+    if backend not in ("auto", "dense", "sdpa", "xformers"):
+        raise ValueError(f"unknown attention backend {backend!r}: one of auto, dense, sdpa, xformers")
 
 
 def _score_bias(q: Tensor, k: Tensor, causal: bool, bias: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -24,7 +24,7 @@ def toeplitz_matmul(coefficients: Tensor, x: Tensor, *, causal: bool, backend: s
     if coefficients.shape != expected:
         form = "causal" if causal else "bidirectional"
         raise ValueError(f"coefficients must have shape {expected} ({form}), not {tuple(coefficients.shape)}")
-    product = _backend(backend)
+    product = _BACKENDS[toeplitz_backend(backend)]
     if x.numel() == 0:
         return x * coefficients.sum(0).to(x.dtype)  # empty, and still a function of both
     dtype = wide(coefficients, x)
@@ -32,8 +32,14 @@ def toeplitz_matmul(coefficients: Tensor, x: Tensor, *, causal: bool, backend: s
 
 
 def toeplitz_backend(backend: str) -> str:
-    """The name of the backend that `backend` stands for."""
-    return "fft" if backend == "auto" else backend
+    """The name of the backend that `backend` stands for.
+
+    Raises ValueError for one that does not exist.
+    """
+    chosen = "fft" if backend == "auto" else backend
+    if chosen not in _BACKENDS:
+        raise ValueError(f"unknown Toeplitz backend {backend!r}: one of auto, {', '.join(_BACKENDS)}")
+    return chosen
 
 
 def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:
@@ -62,10 +68,3 @@ def _fft(coefficients: Tensor, x: Tensor, causal: bool) -> Tensor:
 
 
 _BACKENDS = {"dense": _dense, "fft": _fft}
-
-
-def _backend(name: str):
-    chosen = toeplitz_backend(name)
-    if chosen not in _BACKENDS:
-        raise ValueError(f"unknown Toeplitz backend {name!r}: one of auto, {', '.join(_BACKENDS)}")
-    return _BACKENDS[chosen]

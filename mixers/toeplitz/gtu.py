@@ -50,5 +50,5 @@ class GatedToeplitzUnit(Mixer):
         mixed, state = self.tno.step(F.silu(self.value(x)), state)
         return self.out(F.silu(self.gate(x)) * mixed), state
 
-    def backend_for(self, x: Tensor) -> str | None:
-        return self.tno.backend_for(x)
+    def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str | None:
+        return self.tno.backend_for(x, mask)

@@ -31,7 +31,7 @@ class ToeplitzOperator(Mixer):
         super().__init__()
         if not 0 < decay <= 1:
             raise ValueError(f"decay={decay} must lie in (0, 1]")
-        self.causal, self.backend = causal, backend
+        self.causal, self.backend = causal, toeplitz_backend(backend)
         self.rpe = RelativePositionEncoder(dim, width=rpe_width, layers=rpe_layers)
         self.decay: Tensor
         self.register_buffer("decay", torch.full((dim,), decay))
@@ -61,5 +61,5 @@ class ToeplitzOperator(Mixer):
         y = torch.einsum("nd,bnd->bd", by_position.to(dtype), values.to(dtype))
         return y.to(x.dtype), {"values": values}
 
-    def backend_for(self, x: Tensor) -> str:
-        return toeplitz_backend(self.backend)
+    def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str:
+        return self.backend

@@ -349,6 +349,14 @@ FAULTS = [
         "autocast",
     ),
     Fault(
+        "a rule about a parameter that is not there",
+        "s4d",
+        S4D,
+        'for name in ("log_dt", "log_decay", "frequency")}',
+        'for name in ("log_dt", "log_decay", "frequencies")}',
+        "rules",
+    ),
+    Fault(
         "decoding where nothing is claimed",
         "fnet",
         FNET,
