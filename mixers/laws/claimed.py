@@ -140,6 +140,7 @@ def linear(trial: Trial) -> None:
     mixer, x, z = trial.mixer(), trial.x(), trial.x(salt=1)
     # The weights do not sum to 1: an affine map must fail.
     expect_near(mixer(3 * x + 2 * z), 3 * mixer(x) + 2 * mixer(z), "f(3x + 2z) against 3 f(x) + 2 f(z)")
+    expect_near(mixer(1000 * x), 1000 * mixer(x), "f(1000x) against 1000 f(x)")
     expect(largest(mixer(x)) > 0, "the output is zero")
 
 

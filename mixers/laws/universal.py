@@ -32,11 +32,13 @@ def precision(trial: Trial) -> None:
 def batch(trial: Trial) -> None:
     """Rows of a batch do not meet, in training mode either."""
     x = torch.cat([trial.x(), trial.x(salt=1)])
-    other = torch.cat([x[:1], 10 * trial.x(salt=2), trial.x(salt=3)])[: len(x)]
-    for training in (False, True):
-        mixer = trial.mixer().train(training)
-        y, z = trial.run(mixer, x), trial.run(mixer, other)
-        expect_near(z[:1], y[:1], f"row 0 beside other rows (training={training})")
+    for kept in (0, len(x) - 1):
+        other = 10 * torch.cat([trial.x(salt=2), trial.x(salt=3)])
+        other[kept] = x[kept]
+        for training in (False, True):
+            mixer = trial.mixer().train(training)
+            y, z = trial.run(mixer, x), trial.run(mixer, other)
+            expect_near(z[kept], y[kept], f"row {kept} of {len(x)} beside other rows (training={training})")
 
 
 def pads(trial: Trial) -> None:
@@ -44,7 +46,10 @@ def pads(trial: Trial) -> None:
     mixer, (length, cut) = trial.mixer(), trial.split
     x = trial.x(length)
     mask = (torch.arange(length) < cut).expand(len(x), length)
-    y = mixer(x, mask)[:, :cut]
+    before = x.clone()
+    with torch.no_grad():
+        y = mixer(x, mask)[:, :cut]
+    expect(torch.equal(x, before), "the input was written to")
     expect_finite(y, "outputs at real tokens")
     expect_near(mixer(x, torch.ones_like(mask)), mixer(x), "a mask that is True everywhere against none")
     for pad in (1e4, torch.nan):
@@ -76,7 +81,7 @@ def reach(trial: Trial) -> None:
         return
     for salt in range(3):
         mixer.zero_grad()
-        y = mixer(trial.x(16, salt=salt))
+        y = trial.run(mixer.train(trial.example.training), trial.x(16, salt=salt))
         expect(y.requires_grad, "no parameter gets a gradient")
         (y * trial.x(16, salt=10 + salt)).sum().backward()
         for name, tensor in mixer.named_parameters():
@@ -89,7 +94,9 @@ def reach(trial: Trial) -> None:
 def determinism(trial: Trial) -> None:
     """The same seed builds the same mixer, eval mode draws nothing, and inference runs as training does."""
     first, second, x = trial.mixer(), trial.mixer(), trial.x()
+    generator = torch.get_rng_state()
     y = first(x)
+    expect(torch.equal(torch.get_rng_state(), generator), "forward draws from the global generator in eval mode")
     with torch.no_grad():
         expect_near(first(x), y, "outputs with gradients off")
     torch.rand(7)  # moves the global generator: an output that depends on it shows
@@ -100,7 +107,8 @@ def determinism(trial: Trial) -> None:
 def round_trip(trial: Trial) -> None:
     """state_dict and deepcopy carry all that forward needs, as real tensors."""
     mixer, x = trial.mixer(), trial.x()
-    y = mixer(x)
+    trial.run(mixer.train(), x)  # what training changes is carried too
+    y = mixer.eval()(x)
     saved = mixer.state_dict()
     for name, tensor in trial.fresh().state_dict().items():  # before a change of dtype makes it real
         expect(not tensor.is_complex(), f"{name} is saved as a complex tensor")
