@@ -37,7 +37,9 @@ def test_flops_of_attention_grow_with_the_length():
     """Two products of N x N x dim forward and four backward, in each of two layers: 2 * 6 * N * dim more a token."""
     short, long = (
         flops_per_token(
-            ByteModel(SPLITS, length=n, validation_bytes=400, test_bytes=400, data_note=""), model("mixer=softmax")[1]
+            ByteModel(SPLITS, length=n, validation_bytes=400, test_bytes=400, data_note=""),
+            model("mixer=softmax")[1],
+            batch_size=2,
         )
         for n in (16, 32)
     )
