@@ -94,6 +94,7 @@ def build_model(run: Run, task: Task) -> nn.Module:
             backbone.dim,
             causal=task.causal,
             length=task.length,
+            grid=task.grid,
             layer=Layer(index, depth, shared),
             registry=run.registry,
             **_overrides(run),

@@ -26,6 +26,7 @@ class ByteModel:
     """Predict the next byte of documents, given as three splits."""
 
     causal = True
+    grid = None
     metric = "bits_per_byte"
     higher_is_better = False
 

@@ -17,6 +17,7 @@ class Task(Protocol):
 
     causal: bool  # the form of the mixers
     length: int  # the largest N in training
+    grid: tuple[int, int] | None  # (H, W) of tasks over images, row by row
     metric: str  # what `evaluate` returns, and what a comparison judges by
     higher_is_better: bool
     data_hash: str  # of all the data: results over different hashes are not comparable

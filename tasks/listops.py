@@ -70,6 +70,7 @@ class ListOps:
     """Classify a list by its value, 0 to 9."""
 
     causal = False
+    grid = None
     metric = "accuracy"
     higher_is_better = True
 

@@ -146,8 +146,8 @@ def linear(trial: Trial) -> None:
 
 def shift(trial: Trial) -> None:
     """Masked tokens in front leave the outputs at real tokens as they were; if linear, the matrix is Toeplitz."""
-    mixer, (length, front) = trial.mixer(), trial.split
-    x = trial.x(length)
+    length, front = trial.split
+    mixer, x = trial.mixer(length=front + length), trial.x(length)
     mask = torch.ones(len(x), front + length, dtype=torch.bool)
     mask[:, :front] = False
     for pad in (1.0, torch.nan):

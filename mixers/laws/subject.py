@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ class Subject:
     """A mixer to be tried: its constructor, its forms and what it claims (None: nothing is known of it)."""
 
     name: str
-    constructor: Callable[..., Mixer]  # (causal, length, layer, chunk overrides) -> Mixer
+    constructor: Callable[..., Mixer]  # (causal, length, layer, chunks) -> Mixer; a grid has `length` places
     forms: tuple[bool, ...]
     claims: frozenset[str] | None
     chunks: tuple[str, ...]  # keywords that hold a chunk size
@@ -49,22 +50,24 @@ class Subject:
 
         def constructor(causal: bool, length: int, layer: Layer, chunks: dict[str, int]) -> Mixer:
             overrides: dict[str, Any] = dict(chunks)
-            return build(name, dim, causal=causal, length=length, layer=layer, registry=registry, **overrides)
+            needs: dict[str, Any] = {"length": length, "grid": _grid(length), "layer": layer}
+            return build(name, dim, causal=causal, registry=registry, **needs, **overrides)
 
         forms = tuple(causal for causal, form in ((True, "causal"), (False, "bidirectional")) if form in row.claims)
         chunks, sizes = _sizes(load_class(row.target), row.keywords)
-        return Subject(name, constructor, forms, frozenset(row.claims), chunks, sizes, "length" in row.needs, dim)
+        bounded = bool({"length", "grid"} & set(row.needs))
+        return Subject(name, constructor, forms, frozenset(row.claims), chunks, sizes, bounded, dim)
 
     @staticmethod
     def of_class(
         mixer_class: Callable[..., Mixer], *, claims: Iterable[str] | None = None, dim: int = 8, **keywords: Any
     ) -> Subject:
-        """Any class, built as mixer_class(dim, **keywords), with causal, length and layer if its signature has them."""
+        """Any class, built as mixer_class(dim, **keywords), with causal, length, grid and layer where it takes them."""
         parameters = inspect.signature(mixer_class).parameters
         claimed = None if claims is None else frozenset(claims)
 
         def constructor(causal: bool, length: int, layer: Layer, chunks: dict[str, int]) -> Mixer:
-            offered = {"causal": causal, "length": length, "layer": layer}
+            offered = {"causal": causal, "length": length, "grid": _grid(length), "layer": layer}
             taken = {key: value for key, value in offered.items() if key in parameters and key not in keywords}
             return mixer_class(dim, **taken, **{**keywords, **chunks})
 
@@ -81,9 +84,15 @@ class Subject:
             forms,
             claimed,
             *_sizes(mixer_class, keywords),
-            "length" in parameters,
+            bool({"length", "grid"} & set(parameters)),
             dim,
         )
+
+
+def _grid(length: int) -> tuple[int, int]:
+    """A grid of `length` places, as square as can be."""
+    height = next(height for height in range(math.isqrt(length), 0, -1) if length % height == 0)
+    return height, length // height
 
 
 def _sizes(cls: Callable[..., Mixer], keywords: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:

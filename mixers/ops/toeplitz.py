@@ -4,31 +4,68 @@ TNN (Qin et al., ICLR 2023, https://arxiv.org/abs/2305.04749), section 3.2.
 Shapes: B batch, N length, D channels; lags are i - j.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from mixers.ops.fourier import circular_product, padded_size, spectrum
 from mixers.ops.precision import wide
 
+BACKENDS = ("dense", "fft")
 
-def toeplitz_matmul(coefficients: Tensor, x: Tensor, *, causal: bool, backend: str = "auto") -> Tensor:
+
+@dataclass(frozen=True)
+class Prepared:
+    """Coefficients made ready for products: their spectrum (D, size / 2 + 1) over `size` lags."""
+
+    spectrum: Tensor
+    length: int  # the largest N
+    causal: bool
+    size: int
+
+
+def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool, backend: str = "auto") -> Tensor:
     """Multiply x (B, N, D) by one Toeplitz matrix a channel.
 
-    coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise.
-    backend: "dense", the definition in O(N^2), or "fft" in O(N log N); "auto" takes the latter.
+    coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise, or what `prepare`
+    made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
+    backend: "dense", the definition in O(N^2), or "fft" in O(N log N) time and O(N) memory; "auto" takes the latter.
     Computes in at least float32 and returns x's dtype. Raises ValueError on other shapes or an unknown backend.
     """
     if x.dim() != 3:
         raise ValueError(f"x must have shape (B, N, D), not {tuple(x.shape)}")
-    length, channels = x.shape[1:]
-    expected = (length if causal else max(2 * length - 1, 0), channels)
-    if coefficients.shape != expected:
-        form = "causal" if causal else "bidirectional"
-        raise ValueError(f"coefficients must have shape {expected} ({form}), not {tuple(coefficients.shape)}")
-    product = _BACKENDS[toeplitz_backend(backend)]
+    chosen = toeplitz_backend(backend)
+    if isinstance(coefficients, Prepared):
+        _check_prepared(coefficients, x, causal, chosen)
+    else:
+        _check_coefficients(coefficients, x, causal)
     if x.numel() == 0:
-        return x * coefficients.sum(0).to(x.dtype)  # empty, and still a function of both
-    dtype = wide(coefficients, x)
-    return product(coefficients.to(dtype), x.to(dtype), causal).to(x.dtype)
+        return x * _any_row(coefficients).to(x.dtype)  # empty, and still a function of both
+    if isinstance(coefficients, Tensor) and chosen == "dense":
+        return _dense(coefficients, x, causal)
+    if isinstance(coefficients, Tensor):
+        coefficients = prepare(coefficients, x.shape[1], x.dtype)
+    return circular_product(coefficients.spectrum, x, coefficients.size)
+
+
+def prepare(coefficients: Tensor, n: int, dtype: torch.dtype) -> Prepared:
+    """The part of the product that does not depend on x, for inputs of up to `n` tokens and of dtype `dtype`.
+
+    coefficients: (n, D) for lags 0 .. n-1 of a causal product, (2n-1, D) for lags -(n-1) .. n-1. Differentiable.
+    Raises ValueError on other shapes.
+    """
+    if n < 1 or coefficients.dim() != 2 or len(coefficients) not in (n, 2 * n - 1):
+        raise ValueError(f"coefficients must have shape ({n}, D) or ({2 * n - 1}, D), not {tuple(coefficients.shape)}")
+    size = padded_size(n)
+    kernel = coefficients.to(wide(coefficients, torch.empty(0, dtype=dtype))).T  # (D, lags)
+    causal = len(coefficients) == n
+    if not causal:  # lag k stands at index k modulo size
+        gap = kernel.new_zeros(kernel.shape[0], size - len(coefficients))
+        kernel = torch.cat([kernel[:, n - 1 :], gap, kernel[:, : n - 1]], dim=1)
+    return Prepared(spectrum(kernel, size), n, causal, size)
 
 
 def toeplitz_backend(backend: str) -> str:
@@ -37,8 +74,8 @@ def toeplitz_backend(backend: str) -> str:
     Raises ValueError for one that does not exist.
     """
     chosen = "fft" if backend == "auto" else backend
-    if chosen not in _BACKENDS:
-        raise ValueError(f"unknown Toeplitz backend {backend!r}: one of auto, {', '.join(_BACKENDS)}")
+    if chosen not in BACKENDS:
+        raise ValueError(f"unknown Toeplitz backend {backend!r}: one of auto, {', '.join(BACKENDS)}")
     return chosen
 
 
@@ -53,18 +90,32 @@ def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:
 
 
 def _dense(coefficients: Tensor, x: Tensor, causal: bool) -> Tensor:
-    return torch.einsum("ijd,bjd->bid", toeplitz_matrix(coefficients, causal=causal), x)
+    dtype = wide(coefficients, x)
+    matrix = toeplitz_matrix(coefficients.to(dtype), causal=causal)
+    return torch.einsum("ijd,bjd->bid", matrix, x.to(dtype)).to(x.dtype)
 
 
-def _fft(coefficients: Tensor, x: Tensor, causal: bool) -> Tensor:
-    length = x.shape[1]
-    size = 2 * length  # at least 2N-1: the circular product does not wrap into the first N outputs
-    kernel = coefficients.transpose(0, 1)  # (D, lags): transforms run along contiguous memory
-    if not causal:  # lag k at index k modulo size
-        past_and_present = kernel[:, length - 1 :]
-        kernel = torch.cat([past_and_present, kernel.new_zeros(kernel.shape[0], 1), kernel[:, : length - 1]], dim=1)
-    spectrum = torch.fft.rfft(x.transpose(1, 2).contiguous(), size) * torch.fft.rfft(kernel.contiguous(), size)
-    return torch.fft.irfft(spectrum, size)[..., :length].transpose(1, 2)
+def _check_coefficients(coefficients: Tensor, x: Tensor, causal: bool) -> None:
+    length, channels = x.shape[1:]
+    expected = (length if causal else max(2 * length - 1, 0), channels)
+    if coefficients.shape != expected:
+        form = "causal" if causal else "bidirectional"
+        raise ValueError(f"coefficients must have shape {expected} ({form}), not {tuple(coefficients.shape)}")
 
 
-_BACKENDS = {"dense": _dense, "fft": _fft}
+def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -> None:
+    length, channels = x.shape[1:]
+    if backend != "fft":
+        raise ValueError(f"prepared coefficients are spectra: backend={backend!r} cannot use them, fft can")
+    if prepared.causal != causal and prepared.length > 1:  # one lag is both forms
+        raise ValueError(f"the coefficients were prepared with causal={prepared.causal}, not causal={causal}")
+    if length > prepared.length or channels != len(prepared.spectrum):
+        largest = f"(B, N <= {prepared.length}, {len(prepared.spectrum)})"
+        raise ValueError(f"the coefficients were prepared for x of shape {largest}, not {tuple(x.shape)}")
+    precision = prepared.spectrum.real.dtype
+    if torch.promote_types(wide(x), precision) != precision:
+        raise ValueError(f"the coefficients were prepared in {precision}, which is too narrow for x of {x.dtype}")
+
+
+def _any_row(coefficients: Tensor | Prepared) -> Tensor:
+    return coefficients.spectrum.real.sum(1) if isinstance(coefficients, Prepared) else coefficients.sum(0)

@@ -3,15 +3,49 @@
 Shapes: B batch, N length, D dim, E = expand * D inner width.
 """
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from mixers.toeplitz.coefficients import EncodedCoefficients, FreeCoefficients
+from mixers.toeplitz.decay import make_decay
+from mixers.toeplitz.mixer import DecodingMixer, Gated, OperatorMixer
+from mixers.toeplitz.operator import Operator
+from mixers.toeplitz.rpe import RelativePositionEncoder, require_lag_alone
 
-from mixers.contract import Mixer, State
-from mixers.toeplitz.tno import ToeplitzOperator
+
+class GatedToeplitzUnit(DecodingMixer):
+    """y = W_o (u * T v) with u = act(W_u x), v = act(W_v x) of width `expand` times dim, T as in ToeplitzOperator."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        causal: bool,
+        expand: float = 3,
+        activation: str = "silu",
+        decay: float = 0.99,
+        learn_decay: bool = False,
+        rpe_width: int = 64,
+        rpe_layers: int = 6,
+        rpe_input: str = "integer",
+        rpe_activation: str = "relu",
+        rpe_norm: str = "rms",
+        rpe_residual: bool = False,
+        backend: str = "auto",
+    ):
+        gated = Gated(dim, expand=expand, activation=activation)
+        rpe = RelativePositionEncoder(
+            gated.inner,
+            width=rpe_width,
+            layers=rpe_layers,
+            inputs=require_lag_alone(rpe_input),
+            activation=rpe_activation,
+            norm=rpe_norm,
+            residual=rpe_residual,
+        )
+        coefficients = EncodedCoefficients(rpe, make_decay(gated.inner, decay, learn_decay), causal=causal)
+        super().__init__(gated, Operator(coefficients, causal=causal, backend=backend))
 
 
-class GatedToeplitzUnit(Mixer):
-    """y = W_o (u * T v) with u = SiLU(W_u x), v = SiLU(W_v x) of width `expand` times dim, T as in ToeplitzOperator."""
+class NormalisedGatedToeplitzUnit(OperatorMixer):
+    """The gated unit whose encoder sees (i - j) / N instead of i - j (table 8): at every N it is another function."""
 
     def __init__(
         self,
@@ -24,31 +58,26 @@ class GatedToeplitzUnit(Mixer):
         rpe_layers: int = 6,
         backend: str = "auto",
     ):
-        super().__init__()
-        inner = int(expand * dim)
-        if inner < 1:
-            raise ValueError(f"expand={expand} times dim={dim} must be at least 1")
-        self.gate = nn.Linear(dim, inner)
-        self.value = nn.Linear(dim, inner)
-        self.tno = ToeplitzOperator(
-            inner, causal=causal, decay=decay, rpe_width=rpe_width, rpe_layers=rpe_layers, backend=backend
-        )
-        self.out = nn.Linear(inner, dim)
+        gated = Gated(dim, expand=expand)
+        rpe = RelativePositionEncoder(gated.inner, width=rpe_width, layers=rpe_layers, inputs="normalised")
+        coefficients = EncodedCoefficients(rpe, make_decay(gated.inner, decay, False), causal=causal)
+        super().__init__(gated, Operator(coefficients, causal=causal, backend=backend))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        mixed = self.tno(F.silu(self.value(x)), mask)  # the operator fills the pads, after the projection's bias
-        return self.out(F.silu(self.gate(x)) * mixed)
 
-    def init_state(self, batch_size: int) -> State:
-        return self.tno.init_state(batch_size)
+class FreeGatedToeplitzUnit(DecodingMixer):
+    """The gated unit with coefficients learned directly, one parameter a lag and channel (table 9); N <= length."""
 
-    def prefill(self, x: Tensor) -> tuple[Tensor, State]:
-        mixed, state = self.tno.prefill(F.silu(self.value(x)))
-        return self.out(F.silu(self.gate(x)) * mixed), state
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        mixed, state = self.tno.step(F.silu(self.value(x)), state)
-        return self.out(F.silu(self.gate(x)) * mixed), state
-
-    def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str | None:
-        return self.tno.backend_for(x, mask)
+    def __init__(
+        self,
+        dim: int,
+        *,
+        causal: bool,
+        length: int,
+        expand: float = 3,
+        decay: float = 0.99,
+        backend: str = "auto",
+    ):
+        gated = Gated(dim, expand=expand)
+        decays = make_decay(gated.inner, decay, False)
+        coefficients = FreeCoefficients(gated.inner, decays, causal=causal, longest=length)
+        super().__init__(gated, Operator(coefficients, causal=causal, backend=backend))

@@ -24,14 +24,19 @@ class Fault:
     law: str
 
 
-TNO = "mixers.toeplitz.tno"
-GTU = "mixers.toeplitz.gtu"
+OPERATOR = "mixers.toeplitz.operator"
+PROJECTIONS = "mixers.toeplitz.mixer"
+COEFFICIENTS = "mixers.toeplitz.coefficients"
+DECAY = "mixers.toeplitz.decay"
+GRID = "mixers.toeplitz.grid"
+SKI = "mixers.toeplitz.ski"
 CONVOLUTION = "mixers.toeplitz.convolution"
 SOFTMAX = "mixers.attention.softmax"
 ELU = "mixers.linear.elu"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
-TOEPLITZ = "mixers.ops.toeplitz"
+FOURIER = "mixers.ops.fourier"
+ONLINE = "mixers.ops.online"
 ATTENTION = "mixers.ops.attention"
 PRODUCT = "mixers.ops.linear_attention"
 
@@ -48,9 +53,9 @@ FAULTS = [
     Fault(
         "a circular product without zeros behind",
         "gtu",
-        TOEPLITZ,
-        "size = 2 * length ",
-        "size = 2 * length - length // 2 ",
+        FOURIER,
+        "return 2 * unit * next(",
+        "return unit * next(",
         "causal",
     ),
     Fault(
@@ -72,9 +77,9 @@ FAULTS = [
     Fault(
         "mixing replaced by the identity",
         "gtu",
-        GTU,
-        "mixed = self.tno(F.silu(self.value(x)), mask)",
-        "mixed = F.silu(self.value(x)) + 0 * self.tno(F.silu(self.value(x)), mask)",
+        PROJECTIONS,
+        "self.projections.output(x, self.operator(self.projections.values(x), mask))",
+        "self.projections.output(x, self.projections.values(x) + 0 * self.operator(self.projections.values(x), mask))",
         "causal",
     ),
     Fault(
@@ -112,7 +117,7 @@ FAULTS = [
     Fault(
         "a table that ends",
         "tno",
-        TNO,
+        OPERATOR,
         "        x = fill_pads(x, mask)",
         "        x = fill_pads(x, mask)[:, :200]",
         "any_length",
@@ -120,9 +125,9 @@ FAULTS = [
     Fault(
         "pads that keep their bias",
         "gtu",
-        GTU,
-        "self.tno(F.silu(self.value(x)), mask)",
-        "self.tno(F.silu(self.value(x)))",
+        PROJECTIONS,
+        "self.operator(self.projections.values(x), mask)",
+        "self.operator(self.projections.values(x))",
         "padding",
     ),
     Fault(
@@ -139,7 +144,7 @@ FAULTS = [
     Fault(
         "pads multiplied instead of filled",
         "tno",
-        TNO,
+        OPERATOR,
         "        x = fill_pads(x, mask)",
         "        x = x if mask is None else x * mask[..., None]",
         "pads",
@@ -196,7 +201,7 @@ FAULTS = [
     Fault(
         "a bias in a linear map",
         "tno",
-        TNO,
+        OPERATOR,
         "        x = fill_pads(x, mask)",
         "        x = fill_pads(x, mask) + 1",
         "linear",
@@ -205,10 +210,9 @@ FAULTS = [
     Fault(
         "a decay that counts from the start",
         "gtu",
-        TNO,
-        "        return toeplitz_matmul(self.coefficients(x.shape[1]), x,",
-        "        x = x * torch.linspace(1, 2, 64, dtype=x.dtype).repeat(20)[: x.shape[1], None]\n"
-        "        return toeplitz_matmul(self.coefficients(x.shape[1]), x,",
+        OPERATOR,
+        "        length = x.shape[1]",
+        "        length = x.shape[1]\n        x = x * x.new_tensor(range(1, 2 + length))[:length, None]",
         "shift",
     ),
     Fault(
@@ -263,9 +267,9 @@ FAULTS = [
     Fault(
         "batch statistics",
         "gtu",
-        GTU,
-        "        return self.out(F.silu(self.gate(x)) * mixed)\n\n    def init_state",
-        "        return self.out(F.silu(self.gate(x)) * mixed / (1 + mixed.square().mean(0)))\n\n    def init_state",
+        PROJECTIONS,
+        "self.activation(_channel_first(self.gate, x)) * mixed",
+        "self.activation(_channel_first(self.gate, x)) * mixed / (1 + mixed.square().mean(0))",
         "batch",
     ),
     Fault(
@@ -295,9 +299,9 @@ FAULTS = [
     Fault(
         "a gradient of half the size",
         "tno",
-        TNO,
-        "        return toeplitz_matmul(self.coefficients(x.shape[1]), x,",
-        "        x = (x + x.detach()) / 2\n        return toeplitz_matmul(self.coefficients(x.shape[1]), x,",
+        OPERATOR,
+        "        length = x.shape[1]",
+        "        length, x = x.shape[1], (x + x.detach()) / 2",
         "gradient",
     ),
     Fault(
@@ -311,9 +315,9 @@ FAULTS = [
     Fault(
         "a buffer that state_dict does not carry",
         "tno",
-        TNO,
-        "torch.full((dim,), decay))",
-        "decay * torch.rand(dim), persistent=False)",
+        DECAY,
+        "torch.full((dim,), -math.log(decay), dtype=torch.float64))",
+        "torch.rand(dim), persistent=False)",
         "round_trip",
     ),
     Fault(
@@ -327,7 +331,7 @@ FAULTS = [
     Fault(
         "an input written to",
         "tno",
-        TNO,
+        OPERATOR,
         "        x = fill_pads(x, mask)",
         "        x = fill_pads(x, mask).mul_(2)",
         "strides",
@@ -372,7 +376,64 @@ FAULTS = [
         "    if False:\n",
         "refusals",
     ),
+    Fault(
+        "a block whose tile is never multiplied",
+        "gtu",
+        ONLINE,
+        "        y = y + influence[:, tokens % influence.shape[1]]",
+        "        y = y + influence[:, tokens % influence.shape[1]] * (influence.shape[1] < 16)",
+        "step",
+    ),
+    Fault(
+        "a block carried in the wrong order",
+        "tno",
+        ONLINE,
+        "        if length >> digit & 1:",
+        "        if length >> digit & 1 and digit:",
+        "step",
+    ),
+    Fault(
+        "a token of the next row of the grid",
+        "gtu_2d",
+        GRID,
+        "        x = fill_pads(x, mask)\n",
+        "        x = x if mask is None else x * mask[..., None]\n",
+        "pads",
+    ),
+    Fault(
+        "a kernel that knows the pads",
+        "gtu_2d",
+        GRID,
+        "(self.rows(image) + self.columns(image)).flatten(1, 2)",
+        "((self.rows(image) + self.columns(image)) / x.shape[1]).flatten(1, 2)",
+        "padding",
+    ),
+    Fault(
+        "a normalised low-rank part",
+        "ski_tno",
+        SKI,
+        "        return weights @ between",
+        "        return weights @ between.tanh()",
+        "linear",
+    ),
+    Fault(
+        "zeros where the coefficients end",
+        "gtu_free",
+        COEFFICIENTS,
+        '            raise ValueError(f"N={length} is beyond',
+        "            known = self(self.longest)\n"
+        "            return torch.cat([known, known.new_zeros(length - self.longest, known.shape[1])])\n"
+        '            raise ValueError(f"N={length} is beyond',
+        "refusals",
+    ),
 ]
+
+
+def _forget(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the module be imported anew, until the end of the test."""
+    parent, _, leaf = name.rpartition(".")
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(sys.modules[parent], leaf)
 
 
 @pytest.fixture
@@ -384,14 +445,15 @@ def edited(monkeypatch: pytest.MonkeyPatch):
         with open(str(module.__file__)) as file:
             source = file.read()
         assert source.count(line) == 1, f"{fault.about}: the line stands {source.count(line)} times in {fault.module}"
+        family, name = card(fault.row).target.rsplit(".", 1)
+        for dependent in [*sys.modules]:  # they are imported again, and then see the edit
+            if dependent.startswith(("mixers.ops.", f"mixers.{family.split('.')[0]}.")):
+                _forget(dependent, monkeypatch)
         changed = type(module)(fault.module)
         monkeypatch.setitem(sys.modules, fault.module, changed)
-        source = source.replace(line, fault.edit)
-        exec(compile(source, fault.module, "exec"), changed.__dict__)
-        family, name = card(fault.row).target.rsplit(".", 1)
-        for dependent in (TNO, f"mixers.{family}"):
-            if dependent != fault.module and dependent in sys.modules:
-                monkeypatch.delitem(sys.modules, dependent)
+        exec(compile(source.replace(line, fault.edit), fault.module, "exec"), changed.__dict__)
+        parent, _, leaf = fault.module.rpartition(".")
+        monkeypatch.setattr(sys.modules[parent], leaf, changed, raising=False)
         return getattr(importlib.import_module(f"mixers.{family}"), name)
 
     return edit

@@ -63,7 +63,7 @@ def test_note_where_an_unclaimed_law_holds(name: str, law: Law, record_property)
 
 @pytest.mark.parametrize("name", names("step"))
 def test_prefill_of_no_tokens_leaves_the_empty_state(name: str):
-    mixer = build(name, 8, causal=True)
+    mixer = build(name, 8, causal=True, length=40)
     y, state = mixer.prefill(torch.zeros(2, 0, 8))
     assert y.shape == (2, 0, 8)
     for one, other in zip(state_tensors(state), state_tensors(mixer.init_state(2)), strict=True):

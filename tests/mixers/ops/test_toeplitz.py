@@ -1,4 +1,4 @@
-"""The Toeplitz product is the dense one, with its gradients."""
+"""The Toeplitz product is the dense one, with its derivatives, and keeps the algebra of such matrices."""
 
 import numpy as np
 import pytest
@@ -6,48 +6,132 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
 
-from mixers.ops.toeplitz import toeplitz_matmul, toeplitz_matrix
+from mixers.ops.fourier import padded_size
+from mixers.ops.toeplitz import prepare, toeplitz_matmul, toeplitz_matrix
+
+EVERY_LENGTH = [*range(1, 71), 127, 128, 129, 251, 255, 256, 257, 509, 512, 1009]
 
 
 @st.composite
-def products(draw):
+def products(draw, longest: int = 70):
     """Coefficients, x and the form."""
     causal = draw(st.booleans())
-    batch, length, dim = draw(st.integers(0, 3)), draw(st.integers(1, 70)), draw(st.integers(1, 4))
+    batch, length, dim = draw(st.integers(0, 3)), draw(st.integers(1, longest)), draw(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     lags = length if causal else 2 * length - 1
     coefficients = torch.randn(lags, dim, generator=generator, dtype=torch.float64)
     return coefficients, torch.randn(batch, length, dim, generator=generator, dtype=torch.float64), causal
 
 
+def gradients(coefficients, x, causal, backend):
+    """The product and its gradients under one weighting of the outputs."""
+    inputs = coefficients.clone().requires_grad_(), x.clone().requires_grad_()
+    y = toeplitz_matmul(*inputs, causal=causal, backend=backend)
+    weight = torch.linspace(1, 2, y.shape[1], dtype=y.dtype)[:, None]
+    return y, *torch.autograd.grad((y * weight).sum(), inputs)
+
+
 @given(products())
-def test_fft_is_dense(product):
-    coefficients, x, causal = product
-    fast = toeplitz_matmul(coefficients, x, causal=causal, backend="fft")
-    torch.testing.assert_close(fast, toeplitz_matmul(coefficients, x, causal=causal, backend="dense"))
+def test_fft_is_dense_with_its_gradients(product):
+    for fast, dense in zip(gradients(*product, "fft"), gradients(*product, "dense"), strict=True):
+        torch.testing.assert_close(fast, dense)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("length", [*range(1, 71), 127, 128, 129, 251])
+@pytest.mark.parametrize("length", EVERY_LENGTH)
 def test_every_length(length: int, causal: bool):
     torch.manual_seed(length)
     coefficients = torch.randn(length if causal else 2 * length - 1, 2, dtype=torch.float64)
     x = torch.randn(2, length, 2, dtype=torch.float64)
-    fast = toeplitz_matmul(coefficients, x, causal=causal, backend="fft")
-    torch.testing.assert_close(fast, toeplitz_matmul(coefficients, x, causal=causal, backend="dense"))
+    for fast, dense in zip(
+        gradients(coefficients, x, causal, "fft"), gradients(coefficients, x, causal, "dense"), strict=True
+    ):
+        torch.testing.assert_close(fast, dense, rtol=1e-10, atol=1e-10)
+
+
+@given(products(longest=6))
+def test_first_and_second_derivatives(product):
+    coefficients, x, causal = product
+    inputs = coefficients.requires_grad_(), x.requires_grad_()
+    if x.numel():
+        assert gradcheck(lambda t, x: toeplitz_matmul(t, x, causal=causal), inputs)
+        assert gradgradcheck(lambda t, x: toeplitz_matmul(t, x, causal=causal), inputs)
 
 
 @given(products())
-def test_gradients_of_fft_are_those_of_dense(product):
+def test_prepared_coefficients_give_the_same_with_gradients(product):
     coefficients, x, causal = product
-    gradients = []
-    for backend in ("fft", "dense"):
-        inputs = coefficients.clone().requires_grad_(), x.clone().requires_grad_()
-        y = toeplitz_matmul(*inputs, causal=causal, backend=backend)
-        gradients.append(torch.autograd.grad((y * torch.linspace(1, 2, y.shape[1])[:, None]).sum(), inputs))
-    for fast, dense in zip(*gradients, strict=True):
+    coefficients.requires_grad_()
+    prepared = prepare(coefficients, x.shape[1], x.dtype)
+    y = toeplitz_matmul(prepared, x, causal=causal)
+    torch.testing.assert_close(y, toeplitz_matmul(coefficients, x, causal=causal))
+    shorter = x[:, : (x.shape[1] + 1) // 2]
+    torch.testing.assert_close(
+        toeplitz_matmul(prepared, shorter, causal=True) if causal else y[:, :0],
+        y[:, : shorter.shape[1]] if causal else y[:, :0],
+    )
+    weights = torch.linspace(1, 2, x.shape[1], dtype=x.dtype)[:, None]
+    (through,) = torch.autograd.grad((y * weights).sum(), coefficients)
+    torch.testing.assert_close(through, gradients(coefficients.detach(), x, causal, "dense")[1])
+
+
+@given(products(), st.sampled_from(["channel first", "every other", "expanded"]))
+def test_x_may_have_any_strides_and_y_has_the_same(product, storage):
+    coefficients, x, causal = product
+    if storage == "channel first":
+        view = x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+        assert toeplitz_matmul(coefficients, view, causal=causal).permute(2, 0, 1).is_contiguous()
+    elif storage == "every other":
+        view = torch.stack([x, -x], dim=2)[:, :, 0]
+    else:
+        x = view = x[:, :1].expand_as(x)
+    expected = gradients(coefficients, x.contiguous(), causal, "dense")
+    for fast, dense in zip(gradients(coefficients, view, causal, "fft"), expected, strict=True):
         torch.testing.assert_close(fast, dense)
+
+
+@given(products(), products())
+def test_it_is_linear_in_both(first, second):
+    coefficients, x, causal = first
+    other = torch.linspace(-1, 1, coefficients.numel(), dtype=x.dtype).reshape(coefficients.shape)
+
+    def product(coefficients, x):
+        return toeplitz_matmul(coefficients, x, causal=causal)
+
+    torch.testing.assert_close(product(3 * coefficients + other, x), 3 * product(coefficients, x) + product(other, x))
+    torch.testing.assert_close(
+        product(coefficients, 2 * x - x.flip(1)), 2 * product(coefficients, x) - product(coefficients, x.flip(1))
+    )
+
+
+@given(products())
+def test_a_shift_of_the_input_shifts_the_output(product):
+    coefficients, x, _ = product
+    causal = coefficients[: x.shape[1]]
+    moved = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1)
+    y = toeplitz_matmul(causal, x, causal=True)
+    expected = torch.cat([torch.zeros_like(y[:, :1]), y[:, :-1]], dim=1)
+    torch.testing.assert_close(toeplitz_matmul(causal, moved, causal=True), expected)
+
+
+@given(products())
+def test_causal_matrices_multiply_as_their_coefficients_convolve(product):
+    coefficients, x, _ = product
+    one = coefficients[: x.shape[1]]
+    other = one.flip(0).contiguous()
+    both = toeplitz_matmul(one, other[None], causal=True)[0]  # the first N values of one * other
+    twice = toeplitz_matmul(one, toeplitz_matmul(other, x, causal=True), causal=True)
+    torch.testing.assert_close(toeplitz_matmul(both, x, causal=True), twice)
+
+
+@given(products())
+def test_the_unit_at_lag_zero_is_the_identity(product):
+    coefficients, x, causal = product
+    unit = torch.zeros_like(coefficients)
+    unit[0 if causal else x.shape[1] - 1] = 1
+    torch.testing.assert_close(toeplitz_matmul(unit, x, causal=causal), x)
 
 
 @given(products())
@@ -79,6 +163,27 @@ def test_half_precision_computes_in_float32(dtype: torch.dtype):
     assert torch.equal(y, toeplitz_matmul(coefficients.float(), x.float(), causal=True).to(dtype))
 
 
+def test_many_channels_are_the_same_as_few():
+    """Channels are transformed a few at a time; the last group may be smaller."""
+    length, channels = 4096, 70  # 64 channels of one sequence fill the cache
+    coefficients, x = torch.randn(length, channels, dtype=torch.float64), torch.randn(1, length, channels).double()
+    whole = gradients(coefficients, x, True, "fft")
+    for channel in (0, 63, 64, 69):
+        part = slice(channel, channel + 1)
+        for many, one in zip(whole, gradients(coefficients[:, part], x[..., part], True, "fft"), strict=True):
+            torch.testing.assert_close(many[..., part], one)
+
+
+@given(st.integers(1, 2**17))
+def test_the_padded_size_holds_twice_the_length_and_has_small_factors(length):
+    size = padded_size(length)
+    assert 2 * length <= size <= max(16, 2.5 * length)
+    for factor in (2, 3, 5):
+        while size % factor == 0:
+            size //= factor
+    assert size == 1
+
+
 @pytest.mark.parametrize(
     ("coefficients", "x", "keywords", "message"),
     [
@@ -96,3 +201,23 @@ def test_half_precision_computes_in_float32(dtype: torch.dtype):
 def test_bad_input_gets_one_clear_line(coefficients, x, keywords, message):
     with pytest.raises(ValueError, match=message):
         toeplitz_matmul(torch.zeros(coefficients), torch.zeros(x), **keywords)
+
+
+@pytest.mark.parametrize(
+    ("x", "keywords", "message"),
+    [
+        (torch.zeros(1, 6, 2), {"causal": True}, r"prepared for x of shape \(B, N <= 5, 2\), not \(1, 6, 2\)"),
+        (torch.zeros(1, 5, 3), {"causal": True}, r"prepared for x of shape \(B, N <= 5, 2\)"),
+        (torch.zeros(1, 5, 2), {"causal": False}, "prepared with causal=True, not causal=False"),
+        (torch.zeros(1, 5, 2), {"causal": True, "backend": "dense"}, "backend='dense' cannot use them"),
+        (torch.zeros(1, 5, 2).double(), {"causal": True}, "prepared in torch.float32, which is too narrow"),
+    ],
+)
+def test_prepared_coefficients_refuse_what_they_were_not_made_for(x, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        toeplitz_matmul(prepare(torch.ones(5, 2), 5, torch.float32), x, **keywords)
+
+
+def test_prepare_refuses_another_number_of_lags():
+    with pytest.raises(ValueError, match=r"must have shape \(5, D\) or \(9, D\), not \(6, 2\)"):
+        prepare(torch.ones(6, 2), 5, torch.float32)

@@ -1,0 +1,115 @@
+"""Products of spectra: a circular product of real sequences by FFT, with derivatives that reuse the transforms.
+
+Shapes: B batch, N length, D channels, S size of the transform (even, N <= S), F = S / 2 + 1 frequencies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixers.ops.precision import wide
+
+CACHED = 2**19
+"""How many values of padded x are transformed at a time on a CPU: its transforms should stay in the cache."""
+
+
+def padded_size(length: int) -> int:
+    """The size of transform in which a product of `length` tokens does not wrap: even, 5-smooth, 2N to 2.5 N or 16."""
+    unit = 2 ** max((length - 1).bit_length() - 4, 0)
+    return 2 * unit * next(multiple for multiple in (8, 9, 10, 12, 15, 16) if multiple * unit >= length)
+
+
+def spectrum(kernel: Tensor, size: int) -> Tensor:
+    """The transform (D, F) of a real kernel (D, up to S), zeros behind."""
+    return _Spectrum.apply(kernel, size)
+
+
+def circular_product(kernel: Tensor, x: Tensor, size: int) -> Tensor:
+    """The first N values (B, N, D) of the product modulo `size` of x (B, N, D) and a kernel, given its spectrum (D, F).
+
+    y has the dtype and the strides of x; the transforms have the precision of the spectrum.
+    """
+    return _Product.apply(kernel, x, size)
+
+
+class _Spectrum(torch.autograd.Function):
+    """rfft, whose derivative is one irfft: autograd's own is a complex transform of the full size."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, size: int) -> Tensor:
+        ctx.lags, ctx.size = kernel.shape[1], size
+        return torch.fft.rfft(kernel.contiguous(), size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        halved = gradients[0] / _multiplicity(ctx.size, gradients[0])
+        return torch.fft.irfft(halved, ctx.size)[:, : ctx.lags] * ctx.size, None
+
+
+class _Product(torch.autograd.Function):
+    """irfft(spectrum * rfft(x))[:N]. Forward keeps the transform of x where the spectrum will want it back."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, x: Tensor, size: int) -> Tensor:
+        ctx.size = size
+        y = torch.empty_like(x)
+        kept = kernel.new_empty(_by_channel(x).shape[:2] + kernel.shape[1:]) if ctx.needs_input_grad[0] else None
+        for part, transform in _transforms(x, size, kernel):
+            if kept is not None:
+                kept[part] = transform
+            product = torch.fft.irfft(transform.mul_(kernel[part, None]), size)
+            _by_channel(y)[part] = product[..., : x.shape[1]]
+        ctx.save_for_backward(kernel, x, kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        kernel, x, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative: the first must be a function of kernel and x
+            return *_differentiable_gradients(kernel, x, gradients[0], ctx.size), None
+        (dy,), length = gradients, x.shape[1]
+        dx = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        dkernel = torch.empty_like(kernel) if kept is not None else None
+        for part, transform in _transforms(dy, ctx.size, kernel):
+            if kept is not None and dkernel is not None:
+                dkernel[part] = torch.linalg.vecdot(kept[part], transform, dim=1)  # vecdot conjugates the first
+            if dx is not None:
+                correlated = torch.fft.irfft(transform.mul_(kernel[part, None].conj()), ctx.size)
+                _by_channel(dx)[part] = correlated[..., :length]
+        if dkernel is not None:
+            dkernel *= _multiplicity(ctx.size, kernel) / ctx.size
+        return dkernel, dx, None
+
+
+def _differentiable_gradients(kernel: Tensor, x: Tensor, dy: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The gradients of the product by kernel and x, as functions that autograd can differentiate again."""
+    x_transform, dy_transform = (torch.fft.rfft(_by_channel(part).to(wide(kernel.real)), size) for part in (x, dy))
+    dkernel = (x_transform.conj() * dy_transform).sum(1) * _multiplicity(size, kernel) / size
+    return dkernel, circular_product(kernel.conj().resolve_conj(), dy, size)
+
+
+def _transforms(x: Tensor, size: int, kernel: Tensor):
+    """(slice of channels, transform (channels, B, F) of x padded with zeros), a few channels at a time."""
+    channel_first = _by_channel(x)
+    channels, batch, length = channel_first.shape
+    step = channels if x.is_cuda else max(1, CACHED // (batch * size))
+    padded = kernel.real.new_zeros(min(step, channels), batch, size)
+    for start in range(0, channels, step):
+        part = slice(start, start + step)
+        rows = padded[: min(step, channels - start)]
+        rows[..., :length] = channel_first[part]
+        yield part, torch.fft.rfft(rows)
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    return x.permute(2, 0, 1)  # (D, B, N)
+
+
+def _multiplicity(size: int, like: Tensor) -> Tensor:
+    """How often each frequency of a real transform stands in the full one: once at both ends, else twice."""
+    count = torch.full((size // 2 + 1,), 2.0, dtype=like.real.dtype, device=like.device)
+    count[0] = count[-1] = 1
+    return count

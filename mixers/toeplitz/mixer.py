@@ -1,0 +1,87 @@
+"""What stands around an operator over tokens: nothing, or TNN's projections and gate; and the mixers made of both.
+
+Qin et al., ICLR 2023, https://arxiv.org/abs/2305.04749, section 3.1.
+Shapes: B batch, N length, D dim, E inner width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixers.contract import Mixer, State
+from mixers.toeplitz.choices import ACTIVATIONS, choose
+
+
+class Bare(nn.Module):
+    """No projections: the operator works on x, and what it gives is the output."""
+
+    def values(self, x: Tensor) -> Tensor:
+        return x
+
+    def output(self, x: Tensor, mixed: Tensor) -> Tensor:
+        return mixed
+
+
+class Gated(nn.Module):
+    """y = W_o (u * v') with u = act(W_u x), v = act(W_v x) of width expand * D, and v' what the operator makes of v.
+
+    u and v are stored channel-first, (E, B, N), as the Toeplitz product reads and writes them: nothing is transposed.
+    """
+
+    def __init__(self, dim: int, *, expand: float, activation: str = "silu"):
+        super().__init__()
+        self.inner = int(expand * dim)
+        if self.inner < 1:
+            raise ValueError(f"expand={expand} times dim={dim} must be at least 1")
+        self.activation = choose(ACTIVATIONS, "activation", activation)
+        self.gate = nn.Linear(dim, self.inner)
+        self.value = nn.Linear(dim, self.inner)
+        self.out = nn.Linear(self.inner, dim)
+
+    def values(self, x: Tensor) -> Tensor:
+        """v: (B, N, D) -> (B, N, E)."""
+        return self.activation(_channel_first(self.value, x))
+
+    def output(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """y: x (B, N, D) and v' (B, N, E) -> (B, N, D)."""
+        gated = self.activation(_channel_first(self.gate, x)) * mixed
+        rows = gated.permute(2, 0, 1).flatten(1).T  # (B N, E)
+        return torch.addmm(self.out.bias, rows, self.out.weight.T).unflatten(0, x.shape[:2])
+
+
+def _channel_first(linear: nn.Linear, x: Tensor) -> Tensor:
+    """linear(x), (B, N, E), stored as (E, B, N)."""
+    y = torch.addmm(linear.bias[:, None], linear.weight, x.flatten(0, 1).T)  # (E, B N)
+    return y.unflatten(1, x.shape[:2]).permute(1, 2, 0)
+
+
+class OperatorMixer(Mixer):
+    """Projections around an operator: (x, mask) -> y over tokens, channel by channel. The operator fills the pads."""
+
+    def __init__(self, projections: Bare | Gated, operator: nn.Module):
+        super().__init__()
+        self.projections = projections
+        self.operator: Any = operator
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.projections.output(x, self.operator(self.projections.values(x), mask))
+
+    def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str:
+        return self.operator.backend
+
+
+class DecodingMixer(OperatorMixer):
+    """Projections around an operator that decodes."""
+
+    def init_state(self, batch_size: int) -> State:
+        return self.operator.init_state(batch_size)
+
+    def prefill(self, x: Tensor) -> tuple[Tensor, State]:
+        mixed, state = self.operator.prefill(self.projections.values(x))
+        return self.projections.output(x, mixed), state
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        token = x[:, None]
+        mixed, state = self.operator.step(self.projections.values(token)[:, 0], state)
+        return self.projections.output(token, mixed[:, None])[:, 0], state
