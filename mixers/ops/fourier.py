@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixers.ops.precision import wide
 
-CACHED = 2**19
+CACHED = 2**18
 """How many values of padded x are transformed at a time on a CPU: its transforms should stay in the cache."""
 
 
@@ -61,7 +61,7 @@ class _Product(torch.autograd.Function):
             if kept is not None:
                 kept[part] = transform
             product = torch.fft.irfft(transform.mul_(kernel[part, None]), size)
-            _by_channel(y)[part] = product[..., : x.shape[1]]
+            _write(y, part, product)
         ctx.save_for_backward(kernel, x, kept)
         return y
 
@@ -70,15 +70,14 @@ class _Product(torch.autograd.Function):
         kernel, x, kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of kernel and x
             return *_differentiable_gradients(kernel, x, gradients[0], ctx.size), None
-        (dy,), length = gradients, x.shape[1]
         dx = torch.empty_like(x) if ctx.needs_input_grad[1] else None
         dkernel = torch.empty_like(kernel) if kept is not None else None
-        for part, transform in _transforms(dy, ctx.size, kernel):
+        for part, transform in _transforms(gradients[0], ctx.size, kernel):
             if kept is not None and dkernel is not None:
                 dkernel[part] = torch.linalg.vecdot(kept[part], transform, dim=1)  # vecdot conjugates the first
             if dx is not None:
                 correlated = torch.fft.irfft(transform.mul_(kernel[part, None].conj()), ctx.size)
-                _by_channel(dx)[part] = correlated[..., :length]
+                _write(dx, part, correlated)
         if dkernel is not None:
             dkernel *= _multiplicity(ctx.size, kernel) / ctx.size
         return dkernel, dx, None
@@ -93,19 +92,31 @@ def _differentiable_gradients(kernel: Tensor, x: Tensor, dy: Tensor, size: int) 
 
 def _transforms(x: Tensor, size: int, kernel: Tensor):
     """(slice of channels, transform (channels, B, F) of x padded with zeros), a few channels at a time."""
-    channel_first = _by_channel(x)
-    channels, batch, length = channel_first.shape
+    channels, batch, length = _by_channel(x).shape
     step = channels if x.is_cuda else max(1, CACHED // (batch * size))
     padded = kernel.real.new_zeros(min(step, channels), batch, size)
     for start in range(0, channels, step):
         part = slice(start, start + step)
         rows = padded[: min(step, channels - start)]
-        rows[..., :length] = channel_first[part]
+        rows[..., :length] = _read(x, part)
         yield part, torch.fft.rfft(rows)
 
 
 def _by_channel(x: Tensor) -> Tensor:
     return x.permute(2, 0, 1)  # (D, B, N)
+
+
+def _read(x: Tensor, part: slice) -> Tensor:
+    """A few channels of x, (channels, B, N). Where channels lie side by side, they are first copied out together: a
+    transposition is fast from one contiguous block to another."""
+    channels = x[..., part]
+    return _by_channel(channels.contiguous() if x.stride(-1) == 1 else channels)
+
+
+def _write(y: Tensor, part: slice, values: Tensor) -> None:
+    """Put values (channels, B, S) into a few channels of y (B, N, D), transposed first as in `_read`."""
+    channels = values[..., : y.shape[1]].permute(1, 2, 0)  # (B, N, channels)
+    y[..., part] = channels.contiguous() if y.stride(-1) == 1 else channels
 
 
 def _multiplicity(size: int, like: Tensor) -> Tensor:
