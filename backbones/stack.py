@@ -70,7 +70,8 @@ class Stack(nn.Module):
     """(B, N, D) -> (B, N, D): positions, `depth` blocks, and a final norm where the blocks are pre-norm.
 
     make_mixer builds the mixer of a layer; the stack knows no mixer by name. `width` is the channel mixers' inner
-    width, `length` the largest N of learned positions. Every part is built under its own seed.
+    width, `length` the largest N of learned positions, `final_norm` that of the blocks unless given. Every part is
+    built under its own seed.
     Raises ValueError for an unknown channel mixer, norm or position.
     """
 
@@ -84,6 +85,7 @@ class Stack(nn.Module):
         length: int,
         channel: str = "glu",
         norm: str = "rms",
+        final_norm: str | None = None,
         prenorm: bool = True,
         position: str = "none",
         dropout: float = 0.0,
@@ -107,7 +109,8 @@ class Stack(nn.Module):
             norms = [make_norm(dim), make_norm(dim)]
             blocks.append(Block(mixer, channel_mixer, norms, prenorm=prenorm, dropout=dropout, drop=drop))
         self.blocks = nn.ModuleList(blocks)
-        self.norm = make_norm(dim) if prenorm else nn.Identity()
+        make_final = make_norm if final_norm is None else _choose(NORMS, "final_norm", final_norm)
+        self.norm = make_final(dim) if prenorm else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = self.dropout(self.position(x, 0))

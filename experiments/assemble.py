@@ -109,6 +109,7 @@ def build_model(run: Run, task: Task) -> nn.Module:
             length=task.length,
             channel=backbone.channel,
             norm=backbone.norm,
+            final_norm=backbone.final_norm,
             prenorm=backbone.prenorm,
             position=backbone.position,
             dropout=backbone.dropout,

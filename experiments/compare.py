@@ -60,6 +60,7 @@ def compare(settings: Comparison, console: Console) -> Path:
 def _facts(runs: list[Run], task: Task) -> dict[str, Any]:
     """What a report needs to know of the task, so that it can be written without the data."""
     return {
+        "length": task.length,
         "labels": list(dict.fromkeys(run.label for run in runs)),
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,

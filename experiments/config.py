@@ -16,6 +16,9 @@ import tasks
 from experiments.errors import UserError, one_line
 from mixers.registry import did_you_mean
 
+SETTINGS = Path(__file__).parent / "settings"
+"""Ready settings: the TNN paper's models, and its ablations."""
+
 
 @dataclass
 class Backbone:
@@ -27,6 +30,7 @@ class Backbone:
     ratio: float = 1.0  # its inner width over dim
     width: int | None = None  # its inner width; null: ratio * dim, or what match=parameters finds
     norm: str = "rms"  # rms or layer
+    final_norm: str | None = None  # the one before the head; null: as norm
     prenorm: bool = True
     position: str = "row"  # none, sinusoidal or learned; row: what each mixer's row asks for
     dropout: float = 0.0
@@ -91,12 +95,12 @@ class Comparison:
 def load(schema: type, arguments: list[str]) -> Any:
     """The settings of a command as an object of `schema` with one more section, `data`, of the task's own options.
 
-    Later sources win: defaults, the task's recipe, config=file.yaml, key=value arguments.
+    Later sources win: defaults, the task's recipe, config=file.yaml (the user's or one of ours), key=value arguments.
     Raises UserError for unknown keys, tasks and values of another type.
     """
     given = _parse(arguments)
-    path = given.pop("config", None)
-    content = read_mapping(Path(str(path))) if path else {}
+    file = given.pop("config", None)
+    content = _read_settings(str(file)) if file else {}
     for source in (content, given):
         if isinstance(source.get("mixer"), str):
             source["mixer"] = {"name": source["mixer"]}
@@ -105,6 +109,22 @@ def load(schema: type, arguments: list[str]) -> Any:
         raise UserError(f"unknown task {task!r}{did_you_mean(str(task), tasks.names())}")
     layers = [read_mapping(tasks.recipe(task)), content, given]
     return _merge(schema, task, layers)
+
+
+def _read_settings(name: str) -> dict[str, Any]:
+    """The content of a settings file of the user's, or else of one in experiments/settings; a registry that it names
+    lies beside it.
+
+    Raises UserError.
+    """
+    path = Path(name) if Path(name).exists() else SETTINGS / name
+    if not path.is_file():
+        shipped = [file.relative_to(SETTINGS).as_posix() for file in sorted(SETTINGS.glob("*/*.yaml"))]
+        raise UserError(f"config={name} is no file, and not one that comes with mixerzoo{did_you_mean(name, shipped)}")
+    content = read_mapping(path)
+    if "registry" in content:
+        content["registry"] = str((path.parent / str(content["registry"])).resolve())
+    return content
 
 
 def restore(schema: type, content: dict[str, Any]) -> Any:
@@ -218,6 +238,7 @@ _CHOICES = {
     "precision": ("auto", "float32", "bfloat16"),
     "channel": ("glu", "ffn", "none"),
     "norm": ("rms", "layer"),
+    "final_norm": (None, "rms", "layer"),
     "position": ("row", "none", "sinusoidal", "learned"),
 }
 

@@ -42,7 +42,7 @@ def points(summary: Summary) -> str:
     axes.set_ylim(len(labels) - 0.5, -0.9)
     _baselines(summary.baselines["test"], axes, vertical=True)
     axes.set_xlabel(_axis_label(summary))
-    return _svg(figure)
+    return svg(figure)
 
 
 def curves(summary: Summary, against: str) -> str:
@@ -65,7 +65,7 @@ def curves(summary: Summary, against: str) -> str:
     axes.set_xlabel("training tokens" if against == "tokens" else "training seconds")
     axes.set_ylabel(_axis_label(summary))
     _legend(axes)
-    return _svg(figure)
+    return svg(figure)
 
 
 def extrapolation(summary: Summary) -> str | None:
@@ -81,7 +81,7 @@ def extrapolation(summary: Summary) -> str | None:
             drawn = True
     if not drawn:
         return None
-    training = summary.settings.data.length  # pyright: ignore[reportAttributeAccessIssue]  the task's section
+    training = summary.training_length
     axes.axvline(training, color="#888888", linestyle=":", linewidth=1.2)
     axes.text(training, axes.get_ylim()[1], " training length", va="top", fontsize=9, color="#555555")
     axes.set_xscale("log", base=2)
@@ -91,7 +91,7 @@ def extrapolation(summary: Summary) -> str | None:
     axes.set_xlabel("length")
     axes.set_ylabel(_axis_label(summary))
     _legend(axes)
-    return _svg(figure)
+    return svg(figure)
 
 
 def throughput(summary: Summary) -> str:
@@ -107,7 +107,7 @@ def throughput(summary: Summary) -> str:
     axes.margins(x=0.14)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("training tokens a second")
-    return _svg(figure)
+    return svg(figure)
 
 
 def dependence(summary: Summary) -> str | None:
@@ -137,7 +137,7 @@ def dependence(summary: Summary) -> str | None:
     assert image is not None
     bar = figure.colorbar(image, ax=grid, shrink=0.8, aspect=30, pad=0.02)
     bar.set_ticks([-4, -3, -2, -1, 0], labels=["≤ 0.0001", "0.001", "0.01", "0.1", "1"])
-    return _svg(figure)
+    return svg(figure)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -146,7 +146,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """The figure as an svg element that scales with the page; same figure, same text."""
     text = io.StringIO()
     with rc_context(STYLE):

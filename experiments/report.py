@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from experiments import plots, summary
+from experiments import plots, summary, toeplitz_plots
 from experiments.errors import user_errors
 from experiments.files import write_text
 from experiments.statistics import Pair
@@ -138,6 +138,10 @@ def _plots(found: Summary) -> list[tuple[str, str, str]]:
         drawn.append((f"{unit.capitalize()} against length", caption, by_length))
     caption = "Forward, backward and update, the median of interleaved steps with nothing else running."
     drawn.append(("Speed", caption, plots.throughput(found)))
+    layers = {label: found.of(label)[0].result.get("toeplitz") for label in found.labels if found.of(label)}
+    layers = {label: kept for label, kept in layers.items() if kept}
+    if layers:
+        drawn += _toeplitz_plots(layers, found.training_length)
     pictures = plots.dependence(found)
     if pictures:
         caption = (
@@ -146,3 +150,18 @@ def _plots(found: Summary) -> list[tuple[str, str, str]]:
         )
         drawn.append(("Which inputs each output depends on", caption, pictures))
     return drawn
+
+
+def _toeplitz_plots(layers: dict[str, toeplitz_plots.Layers], length: int) -> list[tuple[str, str, str]]:
+    matrices = (
+        "How a layer weighs tokens where that is a Toeplitz matrix: outputs down, inputs across, the mean size over "
+        "channels as a share of the largest. First finished seed."
+    )
+    by_lag = (
+        "The same by lag, up to 16 times the training length, a line a layer. Dashed: what TNN's encoder gives without "
+        "its decay, which keeps lags that were never trained from mattering."
+    )
+    return [
+        ("Toeplitz matrices", matrices, toeplitz_plots.matrices(layers)),
+        ("Coefficients by lag", by_lag, toeplitz_plots.by_lag(layers, length)),
+    ]

@@ -11,9 +11,10 @@ from experiments.config import Comparison, load, plain
 from experiments.files import read_json
 from experiments.folders import saved_settings
 from experiments.summary import read
+from experiments.toeplitz_plots import write_run
 from mixers.registry import card
 
-LONG = ("extrapolation", "dependence")
+LONG = ("extrapolation", "dependence", "toeplitz")
 """Results that the report draws and a page of text leaves out."""
 
 
@@ -59,6 +60,12 @@ def folder(path: Path, console: Console) -> None:
         if key not in LONG:
             table.add_row(key, str(value))
     console.print(table)
+    if result.get("toeplitz"):
+        picture = path / "toeplitz.png"
+        unit = result["metric"].replace("_", " ")
+        length, label = result["length"], result["label"]
+        write_run(picture, label, result["toeplitz"], length, result["extrapolation"], unit)
+        console.print(f"Toeplitz matrices and coefficients: {picture}", soft_wrap=True)
 
 
 def _table() -> Table:

@@ -53,6 +53,7 @@ class Summary:
     baselines: dict[str, dict[str, float]]  # on the test split and on the validation split
     bar: tuple[str, str]
     data_note: str
+    training_length: int  # the largest N in training
 
     @property
     def labels(self) -> list[str]:
@@ -155,4 +156,5 @@ def read(out: Path) -> Summary:
         baselines=read_json(out / "baselines.json") or {"test": {}, "validation": {}},
         bar=tuple(facts["bar"]),
         data_note=facts["data_note"],
+        training_length=facts["length"],
     )

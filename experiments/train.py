@@ -16,6 +16,7 @@ import tasks
 from backbones.seeding import derive
 from experiments import checkpoint, measure
 from experiments.assemble import build_model, count_parameters, model_mixers
+from experiments.coefficients import coefficients
 from experiments.config import Run, plain, restore
 from experiments.dependence import dependence
 from experiments.errors import UserError, user_errors
@@ -205,9 +206,12 @@ class Trainer:
             "peak_memory_bytes": memory,
             "seconds": self.seconds,
             "tokens": self.steps * self.tokens_a_step,
+            "metric": self.task.metric,
+            "length": self.task.length,
             "data_hash": self.task.data_hash,
             "backends": measure.backends(self.run, self.task, self.model),
             "environment": environment(self.device),
             "extrapolation": {str(length): value for length, value in by_length.items()},
             "dependence": dependence(self.task, self.model),
+            "toeplitz": coefficients(self.model, self.task.length, causal=self.task.causal),
         }

@@ -58,6 +58,14 @@ class Mixer(nn.Module):
     def redraw(self, generator: torch.Generator) -> None:
         """Draw random features anew; the trainer calls it between steps."""
 
+    def toeplitz(self, length: int) -> Tensor | None:
+        """The coefficients by which the mixer weighs tokens, where that is one Toeplitz matrix a channel, else None.
+
+        (N, channels) for lags 0 .. N-1 when causal, (2N-1, channels) for lags -(N-1) .. N-1 otherwise. Raises
+        ValueError for an N that the mixer does not serve.
+        """
+        return None
+
     def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str | None:
         """The backend that forward(x, mask) would run, where the mixer has a choice."""
         return None

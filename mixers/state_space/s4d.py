@@ -77,6 +77,13 @@ class DiagonalStateSpace(Mixer):
             return kernels[0]
         return torch.cat([kernels[1, : length - 1].flip(0), kernels[0]])  # lag -1 has the second kernel's first value
 
+    def toeplitz(self, length: int) -> Tensor:
+        coefficients = self._coefficients(length)
+        present = 0 if self.causal else length - 1
+        skip = torch.zeros_like(coefficients)
+        skip[present] = self.skip
+        return coefficients + skip
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = fill_pads(x, mask)
         with without_autocast(x):

@@ -37,6 +37,13 @@ class DepthwiseConvolution(Mixer):
             return padded[..., :0].transpose(1, 2)
         return F.conv1d(padded, self.weight, groups=self.weight.shape[0]).transpose(1, 2)
 
+    def toeplitz(self, length: int) -> Tensor:
+        newest_first = self.weight[:, 0].flip(1).T  # (taps, D)
+        first = 0 if self.causal else self.width - 1  # where lag 0 stands
+        missing = max(length - self.width, 0)
+        known = newest_first[max(first - length + 1, 0) : first + length]
+        return F.pad(known, (0, 0, 0 if self.causal else missing, missing))
+
     def init_state(self, batch_size: int) -> State:
         require_causal(self, self.causal)
         return {"recent": self.weight.new_zeros(batch_size, self.width - 1, self.weight.shape[0])}

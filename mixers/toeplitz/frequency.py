@@ -59,7 +59,7 @@ class FrequencyGatedToeplitzUnit(OperatorMixer):
         dim: int,
         *,
         causal: bool,
-        expand: float = 3,
+        expand: float = 3.0,
         rpe_width: int = 64,
         rpe_layers: int = 3,
         backend: str = "auto",

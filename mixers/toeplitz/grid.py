@@ -32,6 +32,9 @@ class GridOperator(nn.Module):
         self.along_row, self.along_column = operator(), operator()
         self.backend = self.along_row.backend
 
+    def toeplitz(self, length: int) -> None:
+        """None: over the tokens in a row, the matrix is Toeplitz within its blocks alone."""
+
     def arrange(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, D) -> (B, H, W, D).
 
@@ -79,7 +82,7 @@ class GridGatedToeplitzUnit(OperatorMixer):
         dim: int,
         *,
         grid: tuple[int, int],
-        expand: float = 3,
+        expand: float = 3.0,
         decay: float = 0.9,
         rpe_width: int = 48,
         rpe_layers: int = 1,
@@ -97,7 +100,7 @@ class ProductGatedToeplitzUnit(OperatorMixer):
         dim: int,
         *,
         grid: tuple[int, int],
-        expand: float = 3,
+        expand: float = 3.0,
         decay: float = 0.9,
         rpe_width: int = 48,
         rpe_layers: int = 1,

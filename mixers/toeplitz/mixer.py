@@ -67,6 +67,9 @@ class OperatorMixer(Mixer):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.projections.output(x, self.operator(self.projections.values(x), mask))
 
+    def toeplitz(self, length: int) -> Tensor | None:
+        return self.operator.toeplitz(length)
+
     def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str:
         return self.operator.backend
 

@@ -34,6 +34,10 @@ class Operator(Keeper):
             return toeplitz_matmul(self._prepared(length, x), x, causal=self.causal, backend="fft")
         return toeplitz_matmul(self.coefficients(length), x, causal=self.causal, backend=self.backend)
 
+    def toeplitz(self, length: int) -> Tensor:
+        """The coefficients (M, D)."""
+        return self.coefficients(length)
+
     def init_state(self, batch_size: int) -> State:
         """The state before the first token.
 

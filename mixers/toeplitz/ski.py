@@ -39,6 +39,9 @@ class SparsePlusLowRank(nn.Module):
         nn.init.normal_(self.taps)
         nn.init.normal_(self.values, std=1 / self.rank)
 
+    def toeplitz(self, length: int) -> None:
+        """None: between the points the matrix is interpolated, and Toeplitz but nearly."""
+
     def kernel(self, distances: Tensor) -> Tensor:
         """k(s) for distances (M,): (M, D) in at least float32."""
         values = self.values.to(wide(self.values))
@@ -80,6 +83,6 @@ class SkiToeplitzOperator(OperatorMixer):
 class SkiGatedToeplitzUnit(OperatorMixer):
     """The gated unit of TNN around the sparse plus low-rank operator."""
 
-    def __init__(self, dim: int, *, expand: float = 3, rank: int = 64, taps: int = 7, warp: float = 0.99):
+    def __init__(self, dim: int, *, expand: float = 3.0, rank: int = 64, taps: int = 7, warp: float = 0.99):
         gated = Gated(dim, expand=expand)
         super().__init__(gated, SparsePlusLowRank(gated.inner, rank=rank, taps=taps, warp=warp))
