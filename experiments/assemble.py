@@ -85,6 +85,12 @@ def build_model(run: Run, task: Task) -> nn.Module:
 
     Raises UserError where a value does not suit the mixer.
     """
+    with user_errors():
+        return task.model(build_stack(run, causal=task.causal, length=task.length, grid=task.grid), seed=run.seed)
+
+
+def build_stack(run: Run, *, causal: bool, length: int, grid: tuple[int, int] | None) -> Stack:
+    """The stack of a resolved run for inputs of up to `length` tokens, a grid of them where the task has images."""
     rows, backbone = layer_rows(run), run.backbone
     assert backbone.width is not None
 
@@ -92,31 +98,29 @@ def build_model(run: Run, task: Task) -> nn.Module:
         return build(
             rows[index],
             backbone.dim,
-            causal=task.causal,
-            length=task.length,
-            grid=task.grid,
+            causal=causal,
+            length=length,
+            grid=grid,
             layer=Layer(index, depth, shared),
             registry=run.registry,
             **_overrides(run),
         )
 
-    with user_errors():
-        stack = Stack(
-            backbone.dim,
-            backbone.depth,
-            make_mixer,
-            width=backbone.width,
-            length=task.length,
-            channel=backbone.channel,
-            norm=backbone.norm,
-            final_norm=backbone.final_norm,
-            prenorm=backbone.prenorm,
-            position=backbone.position,
-            dropout=backbone.dropout,
-            drop_path=backbone.drop_path,
-            seed=run.seed,
-        )
-        return task.model(stack, seed=run.seed)
+    return Stack(
+        backbone.dim,
+        backbone.depth,
+        make_mixer,
+        width=backbone.width,
+        length=length,
+        channel=backbone.channel,
+        norm=backbone.norm,
+        final_norm=backbone.final_norm,
+        prenorm=backbone.prenorm,
+        position=backbone.position,
+        dropout=backbone.dropout,
+        drop_path=backbone.drop_path,
+        seed=run.seed,
+    )
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -158,7 +162,7 @@ def _match_by_keyword(run: Run, task: Task, target: int) -> Run:
         value = start * steps / 64 if isinstance(start, float) else 2 * steps
         return dataclasses.replace(run, mixer={**run.mixer, key: value})
 
-    low, high = 1, 1
+    low = high = 64 if isinstance(start, float) else max(start // 2, 1)  # the target is no smaller than the row itself
     while _size(with_value(high), task) < target and high < 2**20:
         high *= 2
     while high - low > 1:

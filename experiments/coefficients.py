@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from experiments.assemble import model_mixers
 from mixers.contract import Mixer
-from mixers.toeplitz.coefficients import EncodedCoefficients
+from mixers.toeplitz.coefficients import DecayingCoefficients
 from mixers.toeplitz.mixer import OperatorMixer
+from mixers.toeplitz.operator import Operator
 
 SHOWN = 64
 """Tokens of the matrix that is drawn."""
@@ -48,6 +49,13 @@ def coefficients(model: nn.Module, length: int, *, causal: bool) -> dict[str, An
     return found
 
 
+def toeplitz_source(mixer: Mixer) -> DecayingCoefficients | None:
+    """The module that gives a TNN mixer's coefficients; None for other mixers."""
+    operator = mixer.operator if isinstance(mixer, OperatorMixer) else None
+    source = operator.coefficients if isinstance(operator, Operator) else None
+    return source if isinstance(source, DecayingCoefficients) else None
+
+
 def _far(mixer: Mixer, length: int, causal: bool) -> tuple[Tensor, np.ndarray]:
     """The coefficients of lags 0 .. M-1, as far as the mixer reaches, and the lags to keep: first all, then fewer."""
     reach = max(length, min(FURTHER * length, LONGEST))
@@ -63,11 +71,11 @@ def _far(mixer: Mixer, length: int, causal: bool) -> tuple[Tensor, np.ndarray]:
 
 
 def _undecayed(mixer: Mixer, lags: np.ndarray, length: int) -> list[float] | None:
-    source = mixer.operator.coefficients if isinstance(mixer, OperatorMixer) else None
-    if not isinstance(source, EncodedCoefficients):
+    source = toeplitz_source(mixer)
+    if source is None:
         return None
-    device = next(source.parameters()).device
-    return _sizes(source.rpe(torch.from_numpy(lags).to(device), length))
+    present = 0 if source.causal else length - 1
+    return _sizes(source.undecayed(length)[present + torch.from_numpy(lags)])
 
 
 def _sizes(values: Tensor) -> list[float]:

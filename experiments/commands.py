@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     child = add("extrapolate", extrapolate, "Score trained runs at other lengths than they were trained with.")
     child.add_argument("folder", type=Path, help="a comparison or a run")
     child.add_argument("lengths", help="lengths=[512,1024,2048]")
+    child = add("convert", convert, "Turn a trained gtu run into one that decodes with a constant state.")
+    child.add_argument("folder", type=Path, help="a finished run")
+    child.add_argument(
+        "--order", type=_order, default=32, help="exponentials a channel, or exact (default: %(default)s)"
+    )
+    child.add_argument("--out", type=Path, help="where to write the new run (default: beside the old one)")
     child = add("generate", generate, "Continue a prompt with a trained language model.")
     child.add_argument("folder", type=Path, help="a run")
     child.add_argument("--prompt", default="def ", help="the text to continue (default: %(default)r)")
@@ -161,6 +167,22 @@ def extrapolate(folder: Path, lengths: str) -> None:
     from experiments.extrapolate import extrapolate as score
 
     score(folder, lengths, console)
+
+
+def convert(folder: Path, order: int | None, out: Path | None) -> None:
+    """Convert one run."""
+    from experiments.convert import convert as to_state_space
+
+    to_state_space(folder, order, out, console)
+
+
+def _order(text: str) -> int | None:
+    """--order: a number of at least 1, or None for `exact`."""
+    if text == "exact":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 1, or exact")
+    return int(text)
 
 
 def generate(folder: Path, **options) -> None:

@@ -8,6 +8,10 @@ class UserError(Exception):
     """What is wrong, and what would be right."""
 
 
+class Diverged(Exception):
+    """The loss, the gradient or the score of a run is no longer finite."""
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn the errors that bad input raises inside the libraries' own code into UserError."""

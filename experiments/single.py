@@ -9,10 +9,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.assemble import resolve
 from experiments.config import Run, plain
-from experiments.errors import UserError
+from experiments.errors import Diverged, UserError
 from experiments.folders import claim, locked, saved_threads
 from experiments.machine import settle
-from experiments.train import Diverged, load_task, train
+from experiments.train import load_task, train
 
 
 def train_one(run: Run, console: Console) -> None:

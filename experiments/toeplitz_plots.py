@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import rc_context
@@ -41,7 +41,7 @@ def write_run(path: Path, label: str, layers: Layers, length: int, extrapolation
     depth = len(layers)
     figure = _figure(max(3.0 * depth, 9.0), 7.0)
     with rc_context({**STYLE, "axes.grid": False}):
-        above, below = figure.subfigures(2, 1).tolist()
+        above, below = cast(Any, figure.subfigures(2, 1))
         _draw_matrices(above.subplots(1, depth, squeeze=False)[0], layers, label)
     with rc_context(STYLE):
         left, right = below.subplots(1, 2)

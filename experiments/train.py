@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,24 +13,19 @@ from torch import Tensor, nn
 
 import tasks
 from backbones.seeding import derive
-from experiments import checkpoint, measure
-from experiments.assemble import build_model, count_parameters, model_mixers
-from experiments.coefficients import coefficients
+from experiments import checkpoint
+from experiments.assemble import build_model, model_mixers
 from experiments.config import Run, plain, restore
-from experiments.dependence import dependence
-from experiments.errors import UserError, user_errors
+from experiments.errors import Diverged, UserError, user_errors
+from experiments.examine import examine, score
 from experiments.files import append_line, read_json, read_lines, write_json, write_text
 from experiments.folders import saved_settings
-from experiments.machine import autocast, choose_device, environment, peak_memory, prepare, reset_peak_memory
+from experiments.machine import autocast, choose_device, peak_memory, prepare, reset_peak_memory
 from experiments.optimizer import make_optimizer, schedule, set_learning_rate
 from tasks.contract import Batch, Task
 
 Progress = Callable[[int, int, float], None]
 """Called with tokens done, tokens in all, and the training loss in nats."""
-
-
-class Diverged(Exception):
-    """The loss or the gradient is no longer finite."""
 
 
 def load_settings(folder: Path) -> Run:
@@ -160,17 +154,9 @@ class Trainer:
             raise Diverged(f"the {what} is not finite after {self.step * self.tokens_a_step:,} tokens")
 
     def _validate(self, record: dict[str, float]) -> None:
-        metrics = self._evaluate(test=False)
+        metrics = score(self.run, self.task, self.model, test=False)
         place = {"step": self.step, "tokens": self.step * self.tokens_a_step, "seconds": round(self.seconds, 3)}
         append_line(self._metrics, {**place, **record, **metrics})
-
-    def _evaluate(self, *, test: bool) -> dict[str, float]:
-        self.model.eval()
-        with autocast(self.run.train, self.device):
-            metrics = self.task.evaluate(self.model, test=test)
-        if not all(map(math.isfinite, metrics.values())):
-            raise Diverged(f"the score is not finite after {self.step * self.tokens_a_step:,} tokens")
-        return metrics
 
     def _save(self) -> None:
         progress = {"step": self.step, "seconds": self.seconds}
@@ -188,30 +174,12 @@ class Trainer:
 
     def result(self) -> dict[str, Any]:
         """What the run achieved and what it cost."""
-        metrics = self._evaluate(test=True)
         memory = peak_memory(self.device)
-        self.model.eval()
-        lengths = [self.task.length * 2**power for power in range(5)]
-        with autocast(self.run.train, self.device):
-            by_length = self.task.extrapolate(self.model, lengths)
         return {
             "status": "done",
-            "label": self.run.label,
-            "seed": self.run.seed,
-            **metrics,
-            "parameters": count_parameters(self.model),
-            "flops_per_token": measure.flops_per_token(self.task, self.model, self.run.train.batch),
-            "state_bytes": measure.state_bytes(self.task, self.model),
+            **examine(self.run, self.task, self.model),
             "tokens_per_second": self.steps * self.tokens_a_step / self.seconds,
             "peak_memory_bytes": memory,
             "seconds": self.seconds,
             "tokens": self.steps * self.tokens_a_step,
-            "metric": self.task.metric,
-            "length": self.task.length,
-            "data_hash": self.task.data_hash,
-            "backends": measure.backends(self.run, self.task, self.model),
-            "environment": environment(self.device),
-            "extrapolation": {str(length): value for length, value in by_length.items()},
-            "dependence": dependence(self.task, self.model),
-            "toeplitz": coefficients(self.model, self.task.length, causal=self.task.causal),
         }

@@ -11,9 +11,9 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from experiments.errors import UserError, one_line
+from experiments.errors import Diverged, UserError, one_line
 from experiments.files import read_json, write_json
-from experiments.train import Diverged, load_settings, train
+from experiments.train import load_settings, train
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 """Errors that the next run would meet too."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, State, fill_pads, require_causal
+from mixers.ops.exponentials import exponential_state, exponential_sum
 from mixers.ops.precision import wide, without_autocast
 from mixers.ops.toeplitz import toeplitz_matmul
 
@@ -60,16 +61,9 @@ class DiagonalStateSpace(Mixer):
         return rate, torch.view_as_complex(self.readout.to(dtype)) * (rate.exp() - 1) / a
 
     def kernel(self, length: int) -> Tensor:
-        """The impulse responses (kernels, N, D) of the present and past, and of the future when bidirectional.
-
-        exp(rate n) is exp(rate b C) exp(rate c) with n = b C + c: two tables of about sqrt(N) rows and a product.
-        """
+        """The impulse responses (kernels, N, D) of the present and past, and of the future when bidirectional."""
         rate, readout = self._discretise()
-        block = math.isqrt(max(length - 1, 0)) + 1
-        coarse = readout[:, :, None] * _powers(rate, torch.arange(block, device=rate.device) * block)
-        fine = _powers(rate, torch.arange(block, device=rate.device))  # (D, C, S)
-        real = torch.cat([coarse.real, -coarse.imag], dim=-1) @ torch.cat([fine.real, fine.imag], dim=-1).mT
-        return 2 * real.flatten(2)[..., :length].transpose(1, 2)
+        return 2 * exponential_sum(rate, readout, length)
 
     def _coefficients(self, length: int) -> Tensor:
         kernels = self.kernel(length)
@@ -100,9 +94,7 @@ class DiagonalStateSpace(Mixer):
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         require_causal(self, self.causal)
         rate, _ = self._discretise()
-        age = torch.arange(x.shape[1], device=x.device).flip(0)
-        sums = torch.einsum("dns,bnd->bds", _powers(rate, age), x.to(rate.dtype))
-        return self(x), {"sums": sums}
+        return self(x), {"sums": exponential_state(rate, x)}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         rate, readout = self._discretise()
@@ -112,8 +104,3 @@ class DiagonalStateSpace(Mixer):
 
     def _complex(self) -> dict:
         return {"dtype": torch.complex(*[torch.zeros((), dtype=wide(self.skip))] * 2).dtype, "device": self.skip.device}
-
-
-def _powers(rate: Tensor, exponents: Tensor) -> Tensor:
-    """exp(rate * exponent), (D, M, S)."""
-    return (rate[:, None] * exponents[:, None]).exp()

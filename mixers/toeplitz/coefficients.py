@@ -10,49 +10,61 @@ import torch
 from torch import Tensor, nn
 
 from mixers.ops.precision import wide
+from mixers.toeplitz.decay import Decay
 from mixers.toeplitz.rpe import RelativePositionEncoder
 
 
-class EncodedCoefficients(nn.Module):
-    """t[k] = RPE(k) decay(|k|). They do not depend on N, so they decode, unless the encoder's inputs do."""
+class DecayingCoefficients(nn.Module):
+    """t[k] = what `undecayed` gives at lag k, times decay^|k|. `longest` is the largest N, None where there is none."""
 
-    longest: int | None = None
-
-    def __init__(self, rpe: RelativePositionEncoder, decay: nn.Module, *, causal: bool):
+    def __init__(self, decay: Decay, *, causal: bool, longest: int | None):
         super().__init__()
-        self.rpe, self.decay, self.causal = rpe, decay, causal
+        self.decay, self.causal, self.longest = decay, causal, longest
+
+    def undecayed(self, length: int) -> Tensor:
+        """The coefficients (M, D) without the decay, in at least float32."""
+        raise NotImplementedError
+
+    def lags(self, length: int) -> Tensor:
+        """The lags (M,)."""
+        device = next(self.parameters()).device
+        return torch.arange(0 if self.causal else 1 - length, length, device=device)
 
     def forward(self, length: int) -> Tensor:
-        """(M, D) in at least float32."""
-        device = next(self.parameters()).device
-        lags = torch.arange(0 if self.causal else 1 - length, length, device=device)
-        encoded = self.rpe(lags, length)
-        return encoded * self.decay(lags, encoded.dtype)
+        """The coefficients (M, D) in at least float32."""
+        values = self.undecayed(length)
+        return values * self.decay(self.lags(length), values.dtype)
 
 
-class FreeCoefficients(nn.Module):
-    """t[k] = weight[k] decay(|k|): one parameter a lag and channel, for N up to `longest` (table 9)."""
+class EncodedCoefficients(DecayingCoefficients):
+    """t[k] = RPE(k) decay^|k|, for every N."""
 
-    def __init__(self, dim: int, decay: nn.Module, *, causal: bool, longest: int):
-        super().__init__()
+    def __init__(self, rpe: RelativePositionEncoder, decay: Decay, *, causal: bool):
+        super().__init__(decay, causal=causal, longest=None)
+        self.rpe = rpe
+
+    def undecayed(self, length: int) -> Tensor:
+        return self.rpe(self.lags(length), length)
+
+
+class FreeCoefficients(DecayingCoefficients):
+    """t[k] = weight[k] decay^|k|: one parameter a lag and channel, for N up to `longest` (table 9)."""
+
+    def __init__(self, dim: int, decay: Decay, *, causal: bool, longest: int):
+        super().__init__(decay, causal=causal, longest=longest)
         if longest < 1:
             raise ValueError(f"length={longest} must be at least 1")
-        self.causal, self.longest, self.decay = causal, longest, decay
         self.weight = nn.Parameter(torch.empty(longest if causal else 2 * longest - 1, dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Uniform, of the size that a linear layer from N tokens to one would have."""
+        """Uniform, of the size that a linear layer from `longest` tokens to one would have."""
+        assert self.longest is not None
         nn.init.uniform_(self.weight, -(self.longest**-0.5), self.longest**-0.5)
 
-    def forward(self, length: int) -> Tensor:
-        """(M, D) in at least float32.
-
-        Raises ValueError for an N beyond `longest`.
-        """
+    def undecayed(self, length: int) -> Tensor:
+        assert self.longest is not None
         if length > self.longest:
             raise ValueError(f"N={length} is beyond length={self.longest}, for which the coefficients were built")
-        first = 0 if self.causal else self.longest - length
-        weight = self.weight[first : self.longest - 1 + length if not self.causal else length].to(wide(self.weight))
-        lags = torch.arange(0 if self.causal else 1 - length, length, device=weight.device)
-        return weight * self.decay(lags, weight.dtype)
+        present = 0 if self.causal else self.longest - 1  # where lag 0 stands
+        return self.weight[present + self.lags(length)].to(wide(self.weight))

@@ -6,13 +6,24 @@ Shapes: M lags, D channels.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class FixedDecay(nn.Module):
-    """decay^|lag|, one constant for all channels; 1 means none. The buffer holds -log(decay), (D,), which survives
-    half precision: 0.99 itself would become 0.988."""
+class Decay(nn.Module):
+    """decay^|lag|, one decay a channel."""
+
+    def log(self, dtype: torch.dtype) -> Tensor:
+        """log(decay), (D,) of the dtype given."""
+        raise NotImplementedError
+
+    def forward(self, lags: Tensor, dtype: torch.dtype) -> Tensor:
+        """(M,) -> (M, D) of the dtype given."""
+        return torch.exp(lags.abs().to(dtype)[:, None] * self.log(dtype))
+
+
+class FixedDecay(Decay):
+    """One constant for all channels; 1 means none. The buffer holds -log(decay), (D,), which survives half precision:
+    0.99 itself would become 0.988."""
 
     def __init__(self, dim: int, decay: float):
         super().__init__()
@@ -21,13 +32,12 @@ class FixedDecay(nn.Module):
         self.rate: Tensor
         self.register_buffer("rate", torch.full((dim,), -math.log(decay), dtype=torch.float64))
 
-    def forward(self, lags: Tensor, dtype: torch.dtype) -> Tensor:
-        """(M,) -> (M, D) of the dtype given."""
-        return torch.exp(-lags.abs().to(dtype)[:, None] * self.rate.to(dtype))
+    def log(self, dtype: torch.dtype) -> Tensor:
+        return -self.rate.to(dtype)
 
 
-class LearnedDecay(nn.Module):
-    """decay^|lag| with decay = floor + (1 - floor) sigmoid(g), one learned g a channel (table 10)."""
+class LearnedDecay(Decay):
+    """decay = floor + (1 - floor) sigmoid(g), one learned g a channel (table 10)."""
 
     def __init__(self, dim: int, floor: float):
         super().__init__()
@@ -41,13 +51,11 @@ class LearnedDecay(nn.Module):
         """Standard normal, as in the authors' code."""
         nn.init.normal_(self.logit)
 
-    def forward(self, lags: Tensor, dtype: torch.dtype) -> Tensor:
-        """(M,) -> (M, D) of the dtype given."""
-        # log(decay), written with 1 - decay = (1 - floor) sigmoid(-g), which keeps its digits where decay is close to 1
-        log_decay = torch.log1p(-(1 - self.floor) * F.sigmoid(-self.logit.to(dtype)))
-        return torch.exp(lags.abs().to(dtype)[:, None] * log_decay)
+    def log(self, dtype: torch.dtype) -> Tensor:
+        # 1 - decay = (1 - floor) sigmoid(-g) keeps its digits where decay is close to 1
+        return torch.log1p(-(1 - self.floor) * torch.sigmoid(-self.logit.to(dtype)))
 
 
-def make_decay(dim: int, decay: float, learn: bool) -> nn.Module:
+def make_decay(dim: int, decay: float, learn: bool) -> Decay:
     """A fixed decay, or learned ones that lie between `decay` and 1."""
     return LearnedDecay(dim, decay) if learn else FixedDecay(dim, decay)
