@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SLOWEST = -1e-7  # a fitted rate's real part stays below: a pole on or outside the unit circle moves in, in float32 too
+_SLOWEST = -1e-7  # fitted rates' real parts stay below: a pole outside the unit circle moves in, in float32 too
 _FASTEST = math.log(1e-3)  # and above: weight = (value at lag 1) / pole would drown the rest in rounding
 _RANK = 1e-11  # modes under this part of the largest are rounding of float64
-_RIDGE = 1e-8  # on the weights: poles that all but coincide share theirs, or float32 would lose their difference
+_RIDGE = 1e-12  # on the weights: poles that all but coincide share theirs
 _CHUNK = 2**22  # numbers in the Hankel matrices that are held at once
 
 
@@ -71,10 +71,10 @@ def _fit(values: Tensor, order: int, rows: int) -> tuple[Tensor, Tensor]:
     rate = torch.complex(poles.abs().log().clamp(_FASTEST, _SLOWEST), poles.angle())
     table = _powers(rate, torch.arange(values.shape[1])) * used[:, None]  # (D, N-1, S): 1 at lag 1
     parts = torch.cat([table.real, -table.imag], dim=-1)  # (D, N-1, 2 S)
-    ridge = (_RIDGE + ~used).repeat(1, 2).diag_embed()  # a slot not in use gets 0
+    ridge = (_RIDGE + ~used).repeat(1, 2).diag_embed()  # 1 where a slot is not in use
     target = F.pad(values, (0, ridge.shape[2]))[..., None]
     solution = torch.linalg.lstsq(torch.cat([parts, ridge], dim=1), target, driver="gels").solution[..., 0]
-    return rate, torch.complex(*solution.chunk(2, dim=-1)) * (-rate).exp()
+    return rate, torch.complex(*solution.chunk(2, dim=-1)) * (-rate).exp() * used
 
 
 def _poles(values: Tensor, order: int, rows: int) -> tuple[Tensor, Tensor]:
@@ -128,15 +128,3 @@ def _eigenvalues(vectors: Tensor, modes: Tensor) -> tuple[Tensor, Tensor]:
 def _powers(rate: Tensor, exponents: Tensor) -> Tensor:
     """exp(rate * exponent), (D, M, S)."""
     return (rate[:, None] * exponents[:, None]).exp()
-
-
-def exponential_state(rate: Tensor, x: Tensor) -> Tensor:
-    """The sums (B, D, S) over j of exp(rate (N-1-j)) x_j for x (B, N, D): what a recurrence holds after N tokens.
-
-    In two tables of about sqrt(N) rows, as `exponential_sum`.
-    """
-    block = math.isqrt(max(x.shape[1] - 1, 0)) + 1
-    steps = torch.arange(block, device=rate.device).flip(0)
-    blocks = F.pad(x, (0, 0, block**2 - x.shape[1], 0)).unflatten(1, (block, block))  # zeros before the first token
-    inside = torch.einsum("bncd,dcs->bnds", blocks.to(rate.dtype), _powers(rate, steps))
-    return torch.einsum("bnds,dns->bds", inside, _powers(rate, steps * block))
