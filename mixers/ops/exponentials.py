@@ -13,7 +13,7 @@ from torch import Tensor
 _SLOWEST = -1e-7  # fitted rates' real parts stay below: a pole outside the unit circle moves in, in float32 too
 _FASTEST = math.log(1e-3)  # and above: weight = (value at lag 1) / pole would drown the rest in rounding
 _RANK = 1e-11  # modes under this part of the largest are rounding of float64
-_RIDGE = 1e-12  # on the weights: poles that all but coincide share theirs
+_RIDGE = 1e-8  # on the weights: poles that all but coincide share theirs, or float32 would lose their difference
 _CHUNK = 2**22  # numbers in the Hankel matrices that are held at once
 
 
@@ -128,3 +128,15 @@ def _eigenvalues(vectors: Tensor, modes: Tensor) -> tuple[Tensor, Tensor]:
 def _powers(rate: Tensor, exponents: Tensor) -> Tensor:
     """exp(rate * exponent), (D, M, S)."""
     return (rate[:, None] * exponents[:, None]).exp()
+
+
+def exponential_state(rate: Tensor, x: Tensor) -> Tensor:
+    """The sums (B, D, S) over j of exp(rate (N-1-j)) x_j for x (B, N, D): what a recurrence holds after N tokens.
+
+    In two tables of about sqrt(N) rows, as `exponential_sum`.
+    """
+    block = math.isqrt(max(x.shape[1] - 1, 0)) + 1
+    steps = torch.arange(block, device=rate.device).flip(0)
+    blocks = F.pad(x, (0, 0, block**2 - x.shape[1], 0)).unflatten(1, (block, block))  # zeros before the first token
+    inside = torch.einsum("bncd,dcs->bnds", blocks.to(rate.dtype), _powers(rate, steps))
+    return torch.einsum("bnds,dns->bds", inside, _powers(rate, steps * block))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mixers.ops import exponentials
-from mixers.ops.exponentials import exact_exponentials, exponential_sum, fit_exponentials
+from mixers.ops.exponentials import exact_exponentials, exponential_state, exponential_sum, fit_exponentials
 
 
 def formula(rate: Tensor, weight: Tensor, length: int) -> Tensor:
@@ -200,3 +200,13 @@ def test_no_channels_give_no_exponentials():
 def test_an_order_below_one_is_refused():
     with pytest.raises(ValueError, match="order=0 must be at least 1"):
         fit_exponentials(smooth(20), 0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 50])
+def test_the_state_is_what_the_recurrence_holds(length: int):
+    rate = torch.complex(-torch.rand(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64))
+    x = torch.randn(2, length, 3, dtype=torch.float64)
+    state = torch.zeros(2, 3, 4, dtype=rate.dtype)
+    for token in x.unbind(1):
+        state = rate.exp() * state + token[..., None]
+    torch.testing.assert_close(exponential_state(rate, x), state)
