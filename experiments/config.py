@@ -14,7 +14,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import tasks
 from experiments.errors import UserError, one_line
-from mixers.registry import did_you_mean
+from mixers.registry import CHANNELS, POSITIONS, did_you_mean
 
 
 @dataclass
@@ -216,9 +216,9 @@ _CHOICES = {
     "block": (None, "paper"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "float32", "bfloat16"),
-    "channel": ("glu", "ffn", "none"),
+    "channel": CHANNELS,
     "norm": ("rms", "layer"),
-    "position": ("row", "none", "sinusoidal", "learned"),
+    "position": ("row", *POSITIONS),
 }
 
 

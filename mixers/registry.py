@@ -38,6 +38,7 @@ IMPLIED = {"constant_state": "step", "step": "prefix", "prefix": "causal"}
 NEEDS = ("length", "grid", "layer")
 CHANNELS = ("glu", "ffn", "none")
 POSITIONS = ("none", "sinusoidal", "learned")
+"""What a row may ask of the backbone; a test holds both equal to the tables in backbones/channel.py."""
 
 
 @dataclass(frozen=True)

@@ -97,12 +97,19 @@ class NotAMixer(nn.Module):
         super().__init__()
 """
 
+ROWS = """
+good: {class: "zoo:Good", about: A running sum, claims: [causal, prefix], keywords: {heads: 5}}
+leaky: {class: "zoo:Leaky", about: Not what it claims, claims: [causal]}
+lost: {class: "broken:Mixer", about: Cannot be imported, claims: [causal]}
+"""
+
 
 @pytest.fixture(scope="module")
 def plug_ins(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("plug_ins")
     (folder / "zoo.py").write_text(MIXERS)
     (folder / "broken.py").write_text("import no_such_library\n")
+    (folder / "my.yaml").write_text(ROWS)
     return folder
 
 
@@ -146,6 +153,35 @@ def test_check_finds_broken_laws(plug_ins: Path, target: str, law: str):
 )
 def test_check_refuses_bad_input_in_one_line(plug_ins: Path, arguments: list[str], message: str):
     assert message in refused(mixerzoo("check", *arguments, folder=plug_ins))
+
+
+def test_list_show_and_check_take_rows_of_a_file(plug_ins: Path):
+    listed = mixerzoo("list", "g*", "registry=my.yaml", folder=plug_ins).stdout.split()
+    assert {"gtu", "good"} <= set(listed)
+    assert "leaky" not in listed
+    shown = mixerzoo("show", "good", "registry=my.yaml", folder=plug_ins).stdout
+    assert "A running sum" in shown
+    assert "heads=5" in shown
+    result = mixerzoo("check", "good", "registry=my.yaml", folder=plug_ins)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "leaky breaks causal" in refused(mixerzoo("check", "leaky", "registry=my.yaml", folder=plug_ins))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "registry=absent.yaml"], "cannot read the registry absent.yaml"),
+        (["list", "goof", "registry=my.yaml"], "did you mean good"),
+        (["show", "goof", "registry=my.yaml"], "did you mean good"),
+        (["show", "lost", "registry=my.yaml"], "cannot import broken:Mixer"),
+        (["show", "good", "regstry=my.yaml"], "'regstry=my.yaml' is not of the form registry=FILE.yaml"),
+        (["check", "goof", "registry=my.yaml"], "did you mean good"),
+        (["check", "lost", "registry=my.yaml"], "cannot import broken:Mixer"),
+        (["check", "good", "registry=absent.yaml"], "cannot read the registry absent.yaml"),
+    ],
+)
+def test_rows_that_are_not_there_get_one_clear_line(plug_ins: Path, arguments: list[str], message: str):
+    assert message in refused(mixerzoo(*arguments, folder=plug_ins))
 
 
 def test_the_wheel_runs_beside_decoys(tmp_path: Path):

@@ -2,9 +2,11 @@
 
 import pytest
 
-from experiments.config import Comparison, Run, load, plain, restore
+from backbones import channel
+from experiments.config import _CHOICES, Comparison, Run, load, plain, restore
 from experiments.errors import UserError
 from experiments.plan import labelled_mixers, seed_list
+from mixers import registry
 
 
 def test_later_sources_win(tmp_path):
@@ -45,6 +47,12 @@ def test_mistakes_get_one_clear_line(argument: str, message: str):
     with pytest.raises(UserError, match=message) as caught:
         load(Run, [argument])
     assert "\n" not in str(caught.value)
+
+
+def test_rows_and_settings_may_ask_for_what_backbones_have():
+    assert set(registry.CHANNELS) == set(_CHOICES["channel"]) == set(channel.CHANNELS)
+    assert set(registry.POSITIONS) == set(_CHOICES["position"]) - {"row"} == set(channel.POSITIONS)
+    assert set(_CHOICES["norm"]) == set(channel.NORMS)
 
 
 def test_mixers_are_names_patterns_or_labels():
