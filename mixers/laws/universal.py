@@ -260,10 +260,16 @@ def rules(trial: Trial) -> None:
 
 
 def compiled(trial: Trial) -> None:
-    """torch.compile gives what eager execution gives."""
+    """torch.compile gives the outputs and gradients that eager execution gives."""
     torch.compiler.reset()
-    mixer, x = trial.mixer(torch.float32), trial.x(dtype=torch.float32)
-    expect_near(torch.compile(mixer)(x), mixer(x), "compiled against eager")
+    mixer, x = trial.mixer(torch.float32), trial.x(16, dtype=torch.float32).requires_grad_()
+    weights = trial.x(16, salt=1, dtype=torch.float32)
+    compiled_mixer = torch.compile(mixer, dynamic=False)  # one shape: compiling takes seconds
+    (y, gradient), (expected, exact) = (
+        (out, torch.autograd.grad((out * weights).sum(), x)[0]) for out in (compiled_mixer(x), mixer(x))
+    )
+    expect_near(y, expected, "compiled against eager")
+    expect_near(gradient, exact, "the gradient, compiled against eager")
 
 
 def _expect_finite_run(mixer: Mixer, x: Tensor, what: str) -> None:
