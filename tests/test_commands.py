@@ -205,6 +205,24 @@ def test_the_wheel_runs_beside_decoys(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert all(name in result.stdout for name in names())
     assert time.monotonic() - start < 30
+    (tmp_path / "work/words.txt").write_text("".join(f"the square of {n} is {n * n}\n" for n in range(300)))
+    settings = [
+        "task=text",
+        "data.path=words.txt",
+        "data.length=32",
+        "data.validation_bytes=200",
+        "data.test_bytes=200",
+    ]
+    settings += ["mixers=[convolution]", "seeds=1", "backbone.dim=8", "train.tokens=512", "train.device=cpu"]
+    compared = subprocess.run(  # its worker is a process of its own, which must not meet the decoys either
+        [tmp_path / "venv/bin/mixerzoo", "compare", *settings, "out=here"],
+        cwd=tmp_path / "work",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compared.returncode == 0, compared.stderr
+    assert '"status": "done"' in (tmp_path / "work/here/convolution-0/result.json").read_text()
     where = "import mixers.registry as r; print(r._home())"
     home = subprocess.run(
         [python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
