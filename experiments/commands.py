@@ -19,7 +19,7 @@ from mixers.registry import card, did_you_mean, names
 if TYPE_CHECKING:
     from experiments.summary import Summary
 
-console = Console()
+console = Console(emoji=False)  # module:M: is no emoji
 
 FORMS = ("causal", "bidirectional")
 
@@ -36,11 +36,9 @@ def main() -> None:
     command = arguments.pop("command")
     try:
         command(**arguments)
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {error}", markup=False, highlight=False)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a missing right
-        Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {one_line(error)}", markup=False, highlight=False)
+    except (UserError, OSError) as error:  # OSError: a full disk, a missing right
+        line = f"mixerzoo: {one_line(error)}"
+        Console(stderr=True, soft_wrap=True, emoji=False).print(line, markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")

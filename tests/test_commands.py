@@ -139,6 +139,7 @@ def test_check_finds_broken_laws(plug_ins: Path, target: str, law: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["zoo:M:"], "cannot import zoo:M:: AttributeError"),  # which is no emoji
         (["zoo:Absent"], "cannot import zoo:Absent: AttributeError"),
         (["broken:Mixer"], "cannot import broken:Mixer: ModuleNotFoundError: No module named 'no_such_library'"),
         (["zoo:NeedsMore"], "cannot build NeedsMore(dim=8): TypeError"),
