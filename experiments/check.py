@@ -61,6 +61,8 @@ def _subject(target: str, options: dict) -> Subject:
         claims = row.claims
     if claims is not None and not isinstance(claims, (list, tuple)):
         raise UserError(f"claims={claims} must be a list, such as claims=[causal,prefix]")
+    if type(options.get("dim", 8)) is not int or options.get("dim", 8) < 1:
+        raise UserError(f"dim={options['dim']} must be a whole number of at least 1")
     keywords = {**(row.keywords if row else {}), **options}
     subject = Subject.of_class(cls, claims=None if claims is None else with_implied(claims), **keywords)
     _require_construction(subject)

@@ -100,6 +100,8 @@ def load(schema: type, arguments: list[str]) -> Any:
     for source in (content, given):
         if isinstance(source.get("mixer"), str):
             source["mixer"] = {"name": source["mixer"]}
+        elif "mixer" in source and not isinstance(source["mixer"], dict):
+            raise UserError(f"mixer={source['mixer']} must be a name, such as mixer=gtu")
     task = given.get("task", content.get("task", "python"))
     if task not in tasks.names():
         raise UserError(f"unknown task {task!r}{did_you_mean(str(task), tasks.names())}")
@@ -125,6 +127,8 @@ def _merge(schema: type, task: str, layers: list[dict[str, Any]]) -> Any:
     config = OmegaConf.structured(whole)
     try:
         for layer in layers:
+            if "mixers" in layer:  # a list gives way to a mapping, and the other way round
+                config = OmegaConf.merge(config, {"mixers": None})
             config = OmegaConf.merge(config, layer)
         settings = OmegaConf.to_object(config)
     except ConfigKeyError as error:

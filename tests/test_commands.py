@@ -147,6 +147,7 @@ def test_check_finds_broken_laws(plug_ins: Path, target: str, law: str):
         (["zoo:Good", "claims=[casual]"], "unknown claim 'casual'; did you mean causal"),
         (["zoo:Good", "claims=causal"], "claims=causal must be a list"),
         (["zoo:Good", "head=2"], "Good has no keyword 'head'; did you mean heads"),
+        (["zoo:Good", "dim=0"], "dim=0 must be a whole number of at least 1"),
         (["zoo:Good", "heads"], "'heads' is not of the form key=value"),
         (["gtuu"], "'gtuu' is no mixer's name, nor package.module:Class; did you mean gtu"),
         (["softmax", "heads=3"], "heads=3 must divide dim=8"),

@@ -39,6 +39,8 @@ def test_numbers_may_be_written_as_powers_of_ten():
         ("train.precision=float64", "must be one of auto, float32, bfloat16"),
         ("tokens", "'tokens' is not of the form key=value"),
         ("mixer=[gtu", "is not a value"),
+        ("mixer=[gtu]", "must be a name, such as mixer=gtu"),
+        ("mixers={a: {row: gtu}}", "unknown key 'mixers'; did you mean mixer"),
         ("config=absent.yaml", "cannot read absent.yaml"),
         ("seed=-1", "seed=-1 must be at least 0"),
     ],
@@ -62,7 +64,8 @@ def test_mixers_are_names_patterns_or_labels():
         (None, {"name": "gtu*5,softmax"}),
         ("slow", {"name": "gtu", "decay": 0.9}),
     ]
-    assert labelled_mixers({"slow": {"row": "gtu"}}) == [("slow", {"name": "gtu"})]
+    settings = load(Comparison, ["mixers={slow: {row: gtu}}"])
+    assert labelled_mixers(settings.mixers) == [("slow", {"name": "gtu"})]
 
 
 @pytest.mark.parametrize("mixers", [[], None, [3], [{"slow": "gtu"}], [{"slow": {"name": "gtu"}}]])
