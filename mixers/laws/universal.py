@@ -39,8 +39,8 @@ def precision(trial: Trial) -> None:
         expect_near(y.double(), exact, f"{dtype} against float64", tolerance=NEAR[dtype])
         if dtype == torch.float32:
             weights = trial.x(salt=1)
-            (gradient,) = torch.autograd.grad((y * weights).sum(), x)
-            (expected,) = torch.autograd.grad((exact * weights).sum(), wide)
+            (gradient,) = torch.autograd.grad((y * weights).sum(), x, materialize_grads=True)
+            (expected,) = torch.autograd.grad((exact * weights).sum(), wide, materialize_grads=True)
             expect_near(gradient.double(), expected, "the gradient in float32 against float64", tolerance=NEAR[dtype])
 
 
@@ -107,14 +107,18 @@ def reach(trial: Trial) -> None:
 
 
 def determinism(trial: Trial) -> None:
-    """The same seed builds the same mixer, eval mode draws nothing, and inference runs as training does."""
+    """The same seed builds the same mixer; eval mode draws and changes nothing, with gradients on and off."""
     first, second, x = trial.mixer(), trial.mixer(), trial.x()
+    saved = {name: tensor.clone() for name, tensor in first.state_dict().items()}
     generator = torch.get_rng_state()
     y = first(x)
     expect(torch.equal(torch.get_rng_state(), generator), "forward draws from the global generator in eval mode")
     for off in (torch.no_grad(), torch.inference_mode()):
         with off:
             expect_near(first(x).clone(), y, "outputs with gradients off")
+    after = first.state_dict()
+    kept = after.keys() == saved.keys() and all(torch.equal(after[name], saved[name]) for name in saved)
+    expect(kept, "forward in eval mode changes the state_dict")
     torch.rand(7)  # moves the global generator: an output that depends on it shows
     expect(torch.equal(first(x), y), "two runs of one mixer differ")
     expect(torch.equal(second(x), y), "two mixers built from one seed differ")
@@ -123,17 +127,17 @@ def determinism(trial: Trial) -> None:
 def process(trial: Trial) -> None:
     """Building and running a mixer draws from torch's generator, but resets no generator and turns no switch."""
     random.random(), np.random.random()  # hypothesis seeds both with 0: a mixer that does so too shows after a draw
-    switches, seeds = _switches(), (trial.example.seed, trial.example.seed + 1)
     states = []
-    with torch.random.fork_rng(devices=[]):
-        for seed in seeds:
-            torch.default_generator.manual_seed(seed)
-            mixer = trial.construct()
-            mixer.train()(trial.x(dtype=torch.get_default_dtype()))
+    for gradients in (True, False):
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
+            torch.default_generator.manual_seed(trial.example.seed + gradients)
+            switches = _switches()
+            mixer = trial.construct().train()
+            mixer(trial.x(dtype=torch.get_default_dtype()))
             states.append(torch.get_rng_state())
+            expect(_switches() == switches, "a generator of Python or numpy, or a switch of torch, is not as it was")
+            expect(all(module.training for module in mixer.modules()), "a module left training mode")
     expect(not torch.equal(*states), "the global generator of torch is reset")
-    expect(_switches() == switches, "a generator of Python or numpy, or a switch of torch, is not as it was")
-    expect(all(module.training for module in mixer.modules()), "a module left training mode")
 
 
 def _switches() -> tuple:

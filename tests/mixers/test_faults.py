@@ -441,6 +441,23 @@ FAULTS = [
         "process",
     ),
     Fault(
+        "gradients switched on for the whole process",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        torch.set_grad_enabled(True)\n        return self._output(y, x)",
+        "process",
+    ),
+    Fault(
+        "a buffer that changes in eval mode",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        '        self.register_buffer("calls", torch.tensor(int(getattr(self, "calls", 0)) + 1))\n'
+        "        return self._output(y, x)",
+        "determinism",
+    ),
+    Fault(
         "training mode left in forward",
         "softmax_rope",
         SOFTMAX,
