@@ -2,6 +2,7 @@
 
 import inspect
 
+import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -27,6 +28,9 @@ def check(target: str, arguments: list[str], console: Console) -> None:
             raise UserError(f"{argument!r} is not of the form key=value")
         options[key] = parse_value(key, text)
     subject = _subject(target, options)
+    torch.set_num_threads(
+        1
+    )  # the shapes are small: more threads would wait for each other, for minutes on a busy machine
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as progress:
         bar = progress.add_task("")
         findings = list(survey(subject, lambda law: progress.update(bar, description=law.name)))
@@ -38,12 +42,16 @@ def check(target: str, arguments: list[str], console: Console) -> None:
 
 
 def _subject(target: str, options: dict) -> Subject:
-    claims = options.pop("claims", None)
-    if ":" not in target and target not in names():
-        raise UserError(f"{target!r} is no mixer's name, nor package.module:Class{did_you_mean(target, names())}")
+    claims, registry = options.pop("claims", None), options.pop("registry", None)
+    registry = None if registry is None else str(registry)
+    known = names(registry=registry)
+    if ":" not in target and target not in known:
+        raise UserError(f"{target!r} is no mixer's name, nor package.module:Class{did_you_mean(target, known)}")
     if ":" not in target and not options and claims is None:
-        return Subject.of_row(target)
-    row = None if ":" in target else card(target)
+        subject = Subject.of_row(target, registry=registry)
+        _require_construction(subject)
+        return subject
+    row = None if ":" in target else card(target, registry=registry)
     cls = load_class(row.target if row else target)
     parameters = inspect.signature(cls).parameters
     for key in options:
@@ -53,6 +61,8 @@ def _subject(target: str, options: dict) -> Subject:
         claims = row.claims
     if claims is not None and not isinstance(claims, (list, tuple)):
         raise UserError(f"claims={claims} must be a list, such as claims=[causal,prefix]")
+    if type(options.get("dim", 8)) is not int or options.get("dim", 8) < 1:
+        raise UserError(f"dim={options['dim']} must be a whole number of at least 1")
     keywords = {**(row.keywords if row else {}), **options}
     subject = Subject.of_class(cls, claims=None if claims is None else with_implied(claims), **keywords)
     _require_construction(subject)

@@ -19,9 +19,11 @@ from mixers.registry import card, did_you_mean, names
 if TYPE_CHECKING:
     from experiments.summary import Summary
 
-console = Console()
+console = Console(emoji=False)  # module:M: is no emoji
 
 FORMS = ("causal", "bidirectional")
+
+REGISTRY = "registry=FILE.yaml adds the rows of a file"
 
 SETTINGS = "key=value settings, such as task=python train.tokens=1000000; config=FILE.yaml reads more from a file"
 
@@ -34,11 +36,9 @@ def main() -> None:
     command = arguments.pop("command")
     try:
         command(**arguments)
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {error}", markup=False, highlight=False)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a missing right
-        Console(stderr=True, soft_wrap=True).print(f"mixerzoo: {one_line(error)}", markup=False, highlight=False)
+    except (UserError, OSError) as error:  # OSError: a full disk, a missing right
+        line = f"mixerzoo: {one_line(error)}"
+        Console(stderr=True, soft_wrap=True, emoji=False).print(line, markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here")
@@ -59,9 +59,10 @@ def _parser() -> argparse.ArgumentParser:
         return child
 
     child = add("list", list_mixers, "List the mixers: family, forms, claims, time, state, paper.")
-    child.add_argument("pattern", nargs="?", default="*", help="names to show, such as 'softmax*'")
+    child.add_argument("patterns", nargs="*", help="names to show, such as 'softmax*'; " + REGISTRY)
     child = add("show", show, "Show one mixer, one task's recipe, or one finished run or comparison in full.")
     child.add_argument("name", help="a mixer, a task, or a folder")
+    child.add_argument("settings", nargs="*", help=REGISTRY)
     child = add("train", train, "Train one run, or go on with it.")
     child.add_argument("settings", nargs="*", help=SETTINGS + "; mixer=NAME mixer.KEYWORD=VALUE seed=N out=FOLDER")
     child = add("compare", compare, "Train every mixer with every seed, or go on with it, and write the report.")
@@ -93,22 +94,28 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--seed", type=int, default=0)
     child = add("check", check, "Try the laws on a mixer: a row, or a class of your own.")
     child.add_argument("target", help="a mixer's name, or package.module:Class")
-    child.add_argument("settings", nargs="*", help="claims=[causal,prefix] dim=8 and the constructor's keywords")
+    child.add_argument(
+        "settings", nargs="*", help="claims=[causal,prefix] dim=8 and the constructor's keywords; " + REGISTRY
+    )
     commands.add_parser("work").set_defaults(command=_work)  # what `compare` starts; reads folders from its input
     return parser
 
 
-def list_mixers(pattern: str) -> None:
-    """Print the rows whose names match the pattern."""
-    chosen = [card(name) for name in names() if fnmatch(name, pattern)]
-    if not chosen:
-        raise UserError(f"no mixer matches {pattern!r}{did_you_mean(pattern, names())}")
+def list_mixers(patterns: list[str]) -> None:
+    """Print the rows whose names match one of the patterns."""
+    patterns, registry = _split_registry(patterns)
+    with user_errors():
+        known = names(registry=registry)
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in known):
+            raise UserError(f"no mixer matches {pattern!r}{did_you_mean(pattern, known)}")
+    wanted = [name for name in known if any(fnmatch(name, pattern) for pattern in patterns or ["*"])]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("name", "family", "forms", "further claims", "time", "state", "paper"):
         table.add_column(
             header, no_wrap=header != "further claims", min_width=14 if header == "further claims" else None
         )
-    for row in chosen:
+    for row in (card(name, registry=registry) for name in wanted):
         forms = [form for form in FORMS if form in row.claims]
         further = [claim for claim in row.claims if claim not in FORMS]
         shown = "both" if len(forms) == 2 else forms[0]
@@ -116,21 +123,24 @@ def list_mixers(pattern: str) -> None:
     console.print(table)
 
 
-def show(name: str) -> None:
+def show(name: str, settings: list[str]) -> None:
     """Print a mixer, a task, a run or a comparison."""
     import tasks
     from experiments import show as pages
 
+    strangers, registry = _split_registry(settings)
+    if strangers:
+        raise UserError(f"{strangers[0]!r} is not of the form registry=FILE.yaml")
+    with user_errors():
+        known = names(registry=registry)
     if Path(name, "config.yaml").exists():
         pages.folder(Path(name), console)
-    elif name in names():
-        pages.mixer(name, console)
+    elif name in known:
+        pages.mixer(name, console, registry=registry)
     elif name in tasks.names():
         pages.task(name, console)
     else:
-        raise UserError(
-            f"{name!r} is no mixer, task or finished folder{did_you_mean(name, [*names(), *tasks.names()])}"
-        )
+        raise UserError(f"{name!r} is no mixer, task or finished folder{did_you_mean(name, [*known, *tasks.names()])}")
 
 
 def train(settings: list[str]) -> None:
@@ -204,6 +214,13 @@ def _work() -> None:
     from experiments.worker import work
 
     work()
+
+
+def _split_registry(arguments: list[str]) -> tuple[list[str], str | None]:
+    """The other arguments, and the file of `registry=FILE.yaml`."""
+    files = [argument.removeprefix("registry=") for argument in arguments if argument.startswith("registry=")]
+    others = [argument for argument in arguments if not argument.startswith("registry=")]
+    return others, files[-1] if files else None
 
 
 def _print_summary(summary: Summary) -> None:

@@ -14,7 +14,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import tasks
 from experiments.errors import UserError, one_line
-from mixers.registry import did_you_mean
+from mixers.registry import CHANNELS, POSITIONS, did_you_mean
 
 SETTINGS = Path(__file__).parent / "settings"
 """Ready settings: the TNN paper's models, and its ablations."""
@@ -104,6 +104,8 @@ def load(schema: type, arguments: list[str]) -> Any:
     for source in (content, given):
         if isinstance(source.get("mixer"), str):
             source["mixer"] = {"name": source["mixer"]}
+        elif "mixer" in source and not isinstance(source["mixer"], dict):
+            raise UserError(f"mixer={source['mixer']} must be a name, such as mixer=gtu")
     task = given.get("task", content.get("task", "python"))
     if task not in tasks.names():
         raise UserError(f"unknown task {task!r}{did_you_mean(str(task), tasks.names())}")
@@ -145,6 +147,8 @@ def _merge(schema: type, task: str, layers: list[dict[str, Any]]) -> Any:
     config = OmegaConf.structured(whole)
     try:
         for layer in layers:
+            if "mixers" in layer:  # a list gives way to a mapping, and the other way round
+                config = OmegaConf.merge(config, {"mixers": None})
             config = OmegaConf.merge(config, layer)
         settings = OmegaConf.to_object(config)
     except ConfigKeyError as error:
@@ -236,10 +240,10 @@ _CHOICES = {
     "block": (None, "paper"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "float32", "bfloat16"),
-    "channel": ("glu", "ffn", "none"),
+    "channel": CHANNELS,
     "norm": ("rms", "layer"),
     "final_norm": (None, "rms", "layer"),
-    "position": ("row", "none", "sinusoidal", "learned"),
+    "position": ("row", *POSITIONS),
 }
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 import tasks
 from experiments.config import Comparison, load, plain
+from experiments.errors import user_errors
 from experiments.files import read_json
 from experiments.folders import saved_settings
 from experiments.summary import read
@@ -18,19 +19,21 @@ LONG = ("extrapolation", "dependence", "toeplitz")
 """Results that the report draws and a page of text leaves out."""
 
 
-def mixer(name: str, console: Console) -> None:
+def mixer(name: str, console: Console, *, registry: str | None = None) -> None:
     """One row of the registry."""
     from experiments.assemble import keywords
     from mixers.registry import load_class
 
-    row = card(name)
+    row = card(name, registry=registry)
+    with user_errors():
+        mixer_class = load_class(row.target)
     table = _table()
     for key in ("about", "family", "paper", "target", "claims", "needs", "block", "position", "time", "state"):
         value = getattr(row, key)
         table.add_row(key, ", ".join(value) if isinstance(value, tuple) else str(value))
     table.add_row("keywords", ", ".join(f"{key}={value}" for key, value in keywords(row).items()))
     console.print(table)
-    console.print((load_class(row.target).__doc__ or "").strip(), markup=False, highlight=False)
+    console.print((mixer_class.__doc__ or "").strip(), markup=False, highlight=False)
 
 
 def task(name: str, console: Console) -> None:

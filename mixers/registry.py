@@ -38,6 +38,7 @@ IMPLIED = {"constant_state": "step", "step": "prefix", "prefix": "causal"}
 NEEDS = ("length", "grid", "layer")
 CHANNELS = ("glu", "ffn", "none")
 POSITIONS = ("none", "sinusoidal", "learned")
+"""What a row may ask of the backbone; a test holds both equal to the tables in backbones/channel.py."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def build(
         return mixer_class(dim, **arguments)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    except Exception as error:  # a plug-in's constructor may fail in any way
+        raise ValueError(f"cannot build {name}: {type(error).__name__}: {error}") from error
 
 
 def require_form(row: Card, causal: bool) -> None:
@@ -143,9 +146,12 @@ def load_class(target: str) -> Any:
     """
     module, _, name = target.partition(":") if ":" in target else (f"mixers.{target}".rpartition("."))
     try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # a plug-in may fail in any way while it is imported
+        found = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # a plug-in may fail in any way while it is imported
         raise ValueError(f"cannot import {target}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ValueError(f"cannot import {target}: it is no class but {found!r}")
+    return found
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -100,7 +100,8 @@ class ByteModel:
         return _inputs_and_targets(_windows(self._validation, length)[:count])[0]
 
     def extrapolate(self, model: nn.Module, lengths: list[int]) -> dict[int, float]:
-        """Bits per byte by length, over the same bytes for each: test documents long enough for the longest.
+        """Bits per byte by length, over the same bytes for each: pieces as long as the longest, from all through the
+        test documents that are long enough, not from their beginnings alone.
 
         Lengths beyond the longest document are left out, and those that the model refuses with a ValueError.
         """
@@ -110,7 +111,9 @@ class ByteModel:
             return {}
         span = max(lengths)
         documents = [_array(document) for document in self._test_documents if len(document) > span]
-        pieces = [document[: span + 1] for document in documents][: max(1, len(self._test) // (2 * span))]
+        pieces = np.concatenate([_windows(document, span) for document in documents])
+        limit = max(1, len(self._test) // (2 * span))
+        pieces = pieces[np.linspace(0, len(pieces) - 1, min(limit, len(pieces))).round().astype(int)]
         values = {}
         for length in lengths:
             whole = np.concatenate([_windows(piece, length) for piece in pieces])

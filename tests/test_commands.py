@@ -97,12 +97,19 @@ class NotAMixer(nn.Module):
         super().__init__()
 """
 
+ROWS = """
+good: {class: "zoo:Good", about: A running sum, claims: [causal, prefix], keywords: {heads: 5}}
+leaky: {class: "zoo:Leaky", about: Not what it claims, claims: [causal]}
+lost: {class: "broken:Mixer", about: Cannot be imported, claims: [causal]}
+"""
+
 
 @pytest.fixture(scope="module")
 def plug_ins(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("plug_ins")
     (folder / "zoo.py").write_text(MIXERS)
     (folder / "broken.py").write_text("import no_such_library\n")
+    (folder / "my.yaml").write_text(ROWS)
     return folder
 
 
@@ -132,6 +139,7 @@ def test_check_finds_broken_laws(plug_ins: Path, target: str, law: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["zoo:M:"], "cannot import zoo:M:: AttributeError"),  # which is no emoji
         (["zoo:Absent"], "cannot import zoo:Absent: AttributeError"),
         (["broken:Mixer"], "cannot import broken:Mixer: ModuleNotFoundError: No module named 'no_such_library'"),
         (["zoo:NeedsMore"], "cannot build NeedsMore(dim=8): TypeError"),
@@ -139,6 +147,7 @@ def test_check_finds_broken_laws(plug_ins: Path, target: str, law: str):
         (["zoo:Good", "claims=[casual]"], "unknown claim 'casual'; did you mean causal"),
         (["zoo:Good", "claims=causal"], "claims=causal must be a list"),
         (["zoo:Good", "head=2"], "Good has no keyword 'head'; did you mean heads"),
+        (["zoo:Good", "dim=0"], "dim=0 must be a whole number of at least 1"),
         (["zoo:Good", "heads"], "'heads' is not of the form key=value"),
         (["gtuu"], "'gtuu' is no mixer's name, nor package.module:Class; did you mean gtu"),
         (["softmax", "heads=3"], "heads=3 must divide dim=8"),
@@ -146,6 +155,35 @@ def test_check_finds_broken_laws(plug_ins: Path, target: str, law: str):
 )
 def test_check_refuses_bad_input_in_one_line(plug_ins: Path, arguments: list[str], message: str):
     assert message in refused(mixerzoo("check", *arguments, folder=plug_ins))
+
+
+def test_list_show_and_check_take_rows_of_a_file(plug_ins: Path):
+    listed = mixerzoo("list", "g*", "registry=my.yaml", folder=plug_ins).stdout.split()
+    assert {"gtu", "good"} <= set(listed)
+    assert "leaky" not in listed
+    shown = mixerzoo("show", "good", "registry=my.yaml", folder=plug_ins).stdout
+    assert "A running sum" in shown
+    assert "heads=5" in shown
+    result = mixerzoo("check", "good", "registry=my.yaml", folder=plug_ins)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "leaky breaks causal" in refused(mixerzoo("check", "leaky", "registry=my.yaml", folder=plug_ins))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "registry=absent.yaml"], "cannot read the registry absent.yaml"),
+        (["list", "goof", "registry=my.yaml"], "did you mean good"),
+        (["show", "goof", "registry=my.yaml"], "did you mean good"),
+        (["show", "lost", "registry=my.yaml"], "cannot import broken:Mixer"),
+        (["show", "good", "regstry=my.yaml"], "'regstry=my.yaml' is not of the form registry=FILE.yaml"),
+        (["check", "goof", "registry=my.yaml"], "did you mean good"),
+        (["check", "lost", "registry=my.yaml"], "cannot import broken:Mixer"),
+        (["check", "good", "registry=absent.yaml"], "cannot read the registry absent.yaml"),
+    ],
+)
+def test_rows_that_are_not_there_get_one_clear_line(plug_ins: Path, arguments: list[str], message: str):
+    assert message in refused(mixerzoo(*arguments, folder=plug_ins))
 
 
 def test_the_wheel_runs_beside_decoys(tmp_path: Path):
@@ -169,6 +207,24 @@ def test_the_wheel_runs_beside_decoys(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert all(name in result.stdout for name in names())
     assert time.monotonic() - start < 30
+    (tmp_path / "work/words.txt").write_text("".join(f"the square of {n} is {n * n}\n" for n in range(300)))
+    settings = [
+        "task=text",
+        "data.path=words.txt",
+        "data.length=32",
+        "data.validation_bytes=200",
+        "data.test_bytes=200",
+    ]
+    settings += ["mixers=[convolution]", "seeds=1", "backbone.dim=8", "train.tokens=512", "train.device=cpu"]
+    compared = subprocess.run(  # its worker is a process of its own, which must not meet the decoys either
+        [tmp_path / "venv/bin/mixerzoo", "compare", *settings, "out=here"],
+        cwd=tmp_path / "work",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compared.returncode == 0, compared.stderr
+    assert '"status": "done"' in (tmp_path / "work/here/convolution-0/result.json").read_text()
     where = "import mixers.registry as r; print(r._home())"
     home = subprocess.run(
         [python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -125,10 +125,14 @@ class Trial:
     def fresh(self, *, length: int = LONGEST, seed: int = 0) -> Mixer:
         """The mixer as its constructor leaves it."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.example.seed + seed)
-            layer = Layer(index=1, depth=3, shared=nn.ParameterDict())
-            chunks = dict.fromkeys(self.subject.chunks, self.example.chunk)
-            return self.subject.constructor(self.causal, max(length, self.example.length), layer, chunks)
+            torch.default_generator.manual_seed(self.example.seed + seed)  # torch.manual_seed is slow: GPUs too
+            return self.construct(length=length)
+
+    def construct(self, *, length: int = LONGEST) -> Mixer:
+        """The mixer, drawn from the global generator as it stands."""
+        layer = Layer(index=1, depth=3, shared=nn.ParameterDict())
+        chunks = dict.fromkeys(self.subject.chunks, self.example.chunk)
+        return self.subject.constructor(self.causal, max(length, self.example.length), layer, chunks)
 
     def mixer(self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0) -> Mixer:
         """The mixer in eval mode, its parameters moved away from their initial values."""
@@ -153,7 +157,7 @@ class Trial:
     def run(self, mixer: Mixer, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """mixer(x, mask) under one fixed global seed, so that dropout falls alike in runs of equal shape."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.example.seed)
+            torch.default_generator.manual_seed(self.example.seed)
             return mixer(x, mask)
 
 

@@ -20,6 +20,7 @@ UNIVERSAL = tuple(
         universal.reach,
         universal.gradient,
         universal.determinism,
+        universal.process,
         universal.round_trip,
         universal.strides,
         universal.autocast,

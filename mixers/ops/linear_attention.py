@@ -30,7 +30,7 @@ def causal_product(q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, chunk: int
     states = torch.cat([state[:, :, None], sums], dim=2).cumsum(2)
     inside = (q @ k.transpose(-1, -2)).tril() @ v
     y = inside + q @ states[:, :, :-1]
-    return y.flatten(2, 3)[:, :, :length], states[:, :, -1]
+    return y.flatten(2, 3)[:, :, :length], states[:, :, -1].clone()  # a view would keep the states of all chunks
 
 
 def _chunks(x: Tensor, chunk: int) -> Tensor:

@@ -156,6 +156,47 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(tmp_path: Path, t
         assert records[0] == records[1]
 
 
+DRAWN = """
+import os, signal, torch
+from mixers.contract import Mixer, fill_pads
+
+class Drawn(Mixer):
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(dim))
+        self.register_buffer("features", torch.ones(dim))
+        self.draws_left = int(os.environ.get("KILLED_AT_DRAW", 0))
+
+    def redraw(self, generator):
+        self.draws_left -= 1
+        if self.draws_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.features.copy_(torch.rand(self.features.shape, generator=generator))
+
+    def forward(self, x, mask=None):
+        return fill_pads(x, mask).cumsum(1) * self.weight * self.features
+"""
+
+
+@pytest.mark.parametrize("compiled", ["false", "true"])
+def test_killed_amid_redraws_and_accumulation_it_ends_bit_for_bit_the_same(tmp_path: Path, text: Path, compiled: str):
+    (tmp_path / "drawn.py").write_text(DRAWN)
+    (tmp_path / "rows.yaml").write_text("drawn: {class: 'drawn:Drawn', about: Random features, claims: [causal]}\n")
+    command = [
+        "train", *TINY, f"data.path={text}", "registry=rows.yaml", "mixer=drawn", "backbone.depth=1",
+        "backbone.dropout=0.1", "train.batch=6", "train.accumulate=3", "train.tokens=2400", "train.redraw=3",
+        "train.checkpoint_seconds=0", f"train.compile={compiled}", "train.threads=1", "train.device=cpu",
+    ]  # fmt: skip
+    assert mixerzoo(*command, "out=whole", folder=tmp_path).returncode == 0
+    killed = mixerzoo(*command, "out=cut", folder=tmp_path, env={**os.environ, "KILLED_AT_DRAW": "2"})
+    assert killed.returncode == -signal.SIGKILL
+    again = mixerzoo(*command, "out=cut", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    whole, cut = (load_file(tmp_path / out / "checkpoint/training.safetensors") for out in ("whole", "cut"))
+    assert len(set(whole["model.stack.blocks.0.mixer.features"].tolist())) > 1
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
 BROKEN = """
 import torch
 from mixers.contract import Mixer

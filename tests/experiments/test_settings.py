@@ -2,9 +2,11 @@
 
 import pytest
 
-from experiments.config import Comparison, Run, load, plain, restore
+from backbones import channel
+from experiments.config import _CHOICES, Comparison, Run, load, plain, restore
 from experiments.errors import UserError
 from experiments.plan import labelled_mixers, seed_list
+from mixers import registry
 
 
 def test_later_sources_win(tmp_path):
@@ -37,6 +39,8 @@ def test_numbers_may_be_written_as_powers_of_ten():
         ("train.precision=float64", "must be one of auto, float32, bfloat16"),
         ("tokens", "'tokens' is not of the form key=value"),
         ("mixer=[gtu", "is not a value"),
+        ("mixer=[gtu]", "must be a name, such as mixer=gtu"),
+        ("mixers={a: {row: gtu}}", "unknown key 'mixers'; did you mean mixer"),
         ("config=absent.yaml", "cannot read absent.yaml"),
         ("seed=-1", "seed=-1 must be at least 0"),
     ],
@@ -47,6 +51,12 @@ def test_mistakes_get_one_clear_line(argument: str, message: str):
     assert "\n" not in str(caught.value)
 
 
+def test_rows_and_settings_may_ask_for_what_backbones_have():
+    assert set(registry.CHANNELS) == set(_CHOICES["channel"]) == set(channel.CHANNELS)
+    assert set(registry.POSITIONS) == set(_CHOICES["position"]) - {"row"} == set(channel.POSITIONS)
+    assert set(_CHOICES["norm"]) == set(channel.NORMS)
+
+
 def test_mixers_are_names_patterns_or_labels():
     found = labelled_mixers(["gtu", "gtu*5,softmax", {"slow": {"row": "gtu", "decay": 0.9}}])
     assert found == [
@@ -54,7 +64,8 @@ def test_mixers_are_names_patterns_or_labels():
         (None, {"name": "gtu*5,softmax"}),
         ("slow", {"name": "gtu", "decay": 0.9}),
     ]
-    assert labelled_mixers({"slow": {"row": "gtu"}}) == [("slow", {"name": "gtu"})]
+    settings = load(Comparison, ["mixers={slow: {row: gtu}}"])
+    assert labelled_mixers(settings.mixers) == [("slow", {"name": "gtu"})]
 
 
 @pytest.mark.parametrize("mixers", [[], None, [3], [{"slow": "gtu"}], [{"slow": {"name": "gtu"}}]])

@@ -83,6 +83,24 @@ FAULTS = [
         "causal",
     ),
     Fault(
+        "a leak under autocast alone",
+        "softmax",
+        SOFTMAX,
+        "        return self._attend(*self._project(x, 0), self.causal, mask)",
+        "        y = self._attend(*self._project(x, 0), self.causal, mask)\n"
+        '        return y + 0.01 * y.flip(1) * torch.is_autocast_enabled("cpu")',
+        "causal",
+    ),
+    Fault(
+        "a leak from one token to the one before it",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        late = x.shape[1] > 3\n"
+        "        return self._output(y + F.pad(x[:, 3:4], (0, 0, 2, x.shape[1] - 3)) if late else y, x)",
+        "causal",
+    ),
+    Fault(
         "a normaliser that knows N",
         "softmax_alibi",
         SOFTMAX,
@@ -140,6 +158,23 @@ FAULTS = [
         "            values = F.pad(values, (0, 1), value=1.0)",
         "padding",
     ),
+    Fault(
+        "NaN at pads",
+        "softmax_rope",
+        SOFTMAX,
+        "        return self.out(mixed.transpose(1, 2).flatten(2))",
+        "        y = self.out(mixed.transpose(1, 2).flatten(2))\n"
+        "        return y if mask is None else y.masked_fill(~mask[..., None], torch.nan)",
+        "padding",
+    ),
+    Fault(
+        "a mask turned around in place",
+        "linear_elu",
+        ELU,
+        "pads = ~mask[:, None, :, None]",
+        "pads = mask.logical_not_()[:, None, :, None]",
+        "pads",
+    ),
     Fault("a mean over pads too", "fnet", FNET, "        filled = fill_pads(x, mask)", "        filled = x", "pads"),
     Fault(
         "pads multiplied instead of filled",
@@ -191,6 +226,55 @@ FAULTS = [
         "step",
     ),
     Fault(
+        "a step that is another without gradients",
+        "softmax",
+        SOFTMAX,
+        "        y = self._attend(q, keys, values, causal=False)",
+        "        y = self._attend(q, keys, values, causal=False) * (2 - torch.is_grad_enabled())",
+        "step",
+    ),
+    Fault(
+        "a step that writes to its input",
+        "s4d",
+        S4D,
+        '        return self._output(y.to(x.dtype), x), {"sums": sums}',
+        '        out = self._output(y.to(x.dtype), x)\n        x.mul_(2)\n        return out, {"sums": sums}',
+        "step",
+    ),
+    Fault(
+        "a prefill whose state is the caller's memory",
+        "s4d",
+        S4D,
+        """        return self(x), {"sums": sums}
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        rate, readout = self._discretise()
+        sums = rate.exp() * state["sums"]""",
+        """        return self(x), {"sums": sums - x[:, -1:].sum(1)[..., None], "last": x[:, -1:]}
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        rate, readout = self._discretise()
+        last = state.get("last", x[:, None] * 0).sum(1)[..., None]
+        sums = rate.exp() * (state["sums"] + last)""",
+        "step",
+    ),
+    Fault(
+        "a state in float64",
+        "softmax",
+        SOFTMAX,
+        'return y[:, 0], {"keys": keys, "values": values}',
+        'return y[:, 0], {"keys": keys.double(), "values": values}',
+        "step",
+    ),
+    Fault(
+        "a state that keeps the memory of all chunks",
+        "linear_elu",
+        PRODUCT,
+        "states[:, :, -1].clone()",
+        "states[:, :, -1]",
+        "constant_state",
+    ),
+    Fault(
         "a history in place of a window",
         "convolution",
         CONVOLUTION,
@@ -240,6 +324,14 @@ FAULTS = [
         "shape",
     ),
     Fault(
+        "a buffer in float64",
+        "softmax_alibi",
+        SOFTMAX,
+        "torch.tensor(alibi_slopes(heads))",
+        "torch.tensor(alibi_slopes(heads), dtype=torch.float64)",
+        "shape",
+    ),
+    Fault(
         "NaN at length 1",
         "softmax",
         SOFTMAX,
@@ -262,6 +354,14 @@ FAULTS = [
         "        a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))",
         "        low = torch.bfloat16 if dtype == torch.float32 else dtype\n"
         "        a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(low).to(dtype))",
+        "precision",
+    ),
+    Fault(
+        "a gradient that is wrong in float32 alone",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        return self._output(y + 0.01 * (y - y.detach()) * (y.dtype == torch.float32), x)",
         "precision",
     ),
     Fault(
@@ -305,6 +405,71 @@ FAULTS = [
         "gradient",
     ),
     Fault(
+        "a gradient cut off in sequences of more than 64 tokens",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        return self._output(y if x.shape[1] <= 64 else y.detach(), x)",
+        "gradient",
+    ),
+    Fault(
+        "another output in inference mode",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        return self._output(y, x) * (1 + torch.is_inference_mode_enabled())",
+        "determinism",
+    ),
+    Fault(
+        "the seed of the whole process set in the constructor",
+        "softmax",
+        SOFTMAX,
+        "        require_backend(backend)\n",
+        "        require_backend(backend)\n        torch.manual_seed(0)\n",
+        "process",
+    ),
+    Fault(
+        "the seed of the whole process set in forward",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        torch.manual_seed(0)\n        return self._output(y, x)",
+        "process",
+    ),
+    Fault(
+        "Python's generator seeded",
+        "linear_elu",
+        ELU,
+        "        if chunk < 1:",
+        '        __import__("random").seed(0)\n        if chunk < 1:',
+        "process",
+    ),
+    Fault(
+        "gradients switched on for the whole process",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        "        torch.set_grad_enabled(True)\n        return self._output(y, x)",
+        "process",
+    ),
+    Fault(
+        "a buffer that changes in eval mode",
+        "s4d",
+        S4D,
+        "        return self._output(y, x)",
+        '        self.register_buffer("calls", torch.tensor(int(getattr(self, "calls", 0)) + 1))\n'
+        "        return self._output(y, x)",
+        "determinism",
+    ),
+    Fault(
+        "training mode left in forward",
+        "softmax_rope",
+        SOFTMAX,
+        "        return self._attend(*self._project(x, 0), self.causal, mask)",
+        "        return self.eval()._attend(*self._project(x, 0), self.causal, mask)",
+        "process",
+    ),
+    Fault(
         "random features drawn in forward",
         "linear_elu",
         ELU,
@@ -321,6 +486,16 @@ FAULTS = [
         "round_trip",
     ),
     Fault(
+        "kernels remembered when the parameters are others",
+        "s4d",
+        S4D,
+        "        kernels = self.kernel(length)",
+        "        kernels = self.kernel(length)\n"
+        "        if not torch.is_grad_enabled():\n"
+        '            kernels = vars(self).setdefault("kept", {}).setdefault(length, kernels)',
+        "round_trip",
+    ),
+    Fault(
         "a complex parameter",
         "convolution",
         CONVOLUTION,
@@ -334,6 +509,14 @@ FAULTS = [
         OPERATOR,
         "        x = fill_pads(x, mask)",
         "        x = fill_pads(x, mask).mul_(2)",
+        "strides",
+    ),
+    Fault(
+        "an input clamped in place",
+        "fnet",
+        FNET,
+        "        filled = fill_pads(x, mask)",
+        "        filled = fill_pads(x, mask).clamp_(-2, 2)",
         "strides",
     ),
     Fault(
@@ -358,6 +541,33 @@ FAULTS = [
         S4D,
         'for name in ("log_dt", "log_decay", "frequency")}',
         'for name in ("log_dt", "log_decay", "frequencies")}',
+        "rules",
+    ),
+    Fault(
+        "a learning rate without bound",
+        "s4d",
+        S4D,
+        '{"lr": 1e-3, "weight_decay": 0.0}',
+        '{"lr": math.inf, "weight_decay": 0.0}',
+        "rules",
+    ),
+    Fault(
+        "a redraw from the global generator",
+        "linear_elu",
+        ELU,
+        "    def init_state(",
+        "    @torch.no_grad()\n    def redraw(self, generator):\n"
+        "        self.out.bias.normal_()\n\n    def init_state(",
+        "rules",
+    ),
+    Fault(
+        "a redraw that state_dict does not carry",
+        "s4d",
+        S4D,
+        "        return F.glu(self.out(F.gelu(y + self.skip * x)), dim=-1)",
+        '        return vars(self).get("drawn", 1) * F.glu(self.out(F.gelu(y + self.skip * x)), dim=-1)\n\n'
+        "    def redraw(self, generator):\n"
+        '        vars(self)["drawn"] = torch.rand(1, generator=generator)',
         "rules",
     ),
     Fault(

@@ -29,10 +29,11 @@ def promises() -> list:
     return cases
 
 
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 @pytest.mark.parametrize(("name", "law", "causal"), promises())
 def test_row_keeps_law(name: str, law: Law, causal: bool):
     subject = SUBJECTS[name]
-    profile = settings(max_examples=2) if law is COMPILED else settings()  # compiling takes seconds an example
+    profile = settings(max_examples=1, phases=[Phase.generate]) if law is COMPILED else settings()  # seconds each
     prove(law, subject, causal, profile, lengths=lengths_around(subject.sizes) if THOROUGH else ())
 
 

@@ -106,6 +106,14 @@ def test_rows_of_a_file_of_ones_own(tmp_path, monkeypatch):
     assert build("mine", 8, causal=True, registry=file, width=5).width == 5
 
 
+def test_a_constructor_that_fails_gets_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "my.yaml").write_text(ROW.replace("my_mixers", "unlucky_mixers"))
+    (tmp_path / "unlucky_mixers.py").write_text("class Mine:\n    def __init__(self, dim):\n        1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="cannot build mine: ZeroDivisionError: division by zero"):
+        build("mine", 8, causal=True, registry=str(tmp_path / "my.yaml"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -131,6 +139,11 @@ def test_plug_in_that_fails_to_import_gets_one_clear_line(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="cannot import broken_plug_in:Mine: ModuleNotFoundError"):
         load_class("broken_plug_in:Mine")
+    (tmp_path / "exiting_plug_in.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(ValueError, match="cannot import exiting_plug_in:Mine: SystemExit: 3"):
+        load_class("exiting_plug_in:Mine")
+    with pytest.raises(ValueError, match=r"cannot import math:pi: it is no class but 3\.14"):
+        load_class("math:pi")
     with pytest.raises(ValueError, match=r"cannot import toeplitz\.gtu\.Nothing: AttributeError"):
         load_class("toeplitz.gtu.Nothing")
 

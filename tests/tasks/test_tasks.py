@@ -72,6 +72,14 @@ def test_extrapolation_scores_the_same_bytes_at_every_length():
     assert values[8] == pytest.approx(values[512], rel=1e-5)
 
 
+def test_extrapolation_reads_documents_to_their_ends():
+    counting, silent = bytes(range(256)) * 2, bytes(488)
+    task = text_task(bytes(2000) + counting + silent)
+    successor = Oracle(torch.full((256, 256), -2.0).fill_diagonal_(0).roll(1, 1))
+    right, wrong = (-logits.log_softmax(0)[0].item() / math.log(2) for logits in torch.eye(2, 256) * 2)
+    assert task.extrapolate(successor, [8, 64])[64] == pytest.approx((2 * right + wrong) / 3, rel=1e-5)  # three pieces
+
+
 def reference_counts(train: bytes, test: bytes, order: int) -> list[float]:
     """p_k(b | c) by its definition, one byte after the other."""
 
