@@ -121,7 +121,8 @@ def _read_settings(name: str) -> dict[str, Any]:
     """
     path = Path(name) if Path(name).exists() else SETTINGS / name
     if not path.is_file():
-        shipped = [file.relative_to(SETTINGS).as_posix() for file in sorted(SETTINGS.glob("*/*.yaml"))]
+        files = [file for file in sorted(SETTINGS.glob("*/*.yaml")) if not file.match("*.registry.yaml")]
+        shipped = [file.relative_to(SETTINGS).as_posix() for file in files]
         raise UserError(f"config={name} is no file, and not one that comes with mixerzoo{did_you_mean(name, shipped)}")
     content = read_mapping(path)
     if "registry" in content:

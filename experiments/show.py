@@ -15,8 +15,8 @@ from experiments.summary import read
 from experiments.toeplitz_plots import write_run
 from mixers.registry import card
 
-LONG = ("extrapolation", "dependence", "toeplitz")
-"""Results that the report draws and a page of text leaves out."""
+LONG = ("metric", "length", "extrapolation", "dependence", "toeplitz")
+"""Results that stand on the page already, or that the report draws."""
 
 
 def mixer(name: str, console: Console, *, registry: str | None = None) -> None:

@@ -54,7 +54,7 @@ def remember(x: Tensor, lags: Lags) -> State:
     for digit in reversed(range(length.bit_length())):
         if length >> digit & 1:
             size = 1 << digit
-            inputs = x[:, end : end + size]
+            inputs = x[:, end : end + size].clone()  # the caller may use the memory of x anew
             blocks.append((inputs, _tile(lags(2 * size), inputs)))
             end += size
     return {"tokens": length, "blocks": tuple(blocks)}

@@ -50,9 +50,9 @@ class DepthwiseConvolution(Mixer):
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         require_causal(self, self.causal)
-        recent = F.pad(x, (0, 0, self.width - 1, 0))[:, x.shape[1] :]  # the last W-1 inputs
+        recent = F.pad(x, (0, 0, self.width - 1, 0))[:, x.shape[1] :].clone()  # the last W-1 inputs alone
         return self(x), {"recent": recent}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         window = torch.cat([state["recent"].to(x.dtype), x[:, None]], dim=1)  # (B, W, D)
-        return self._convolve(window.transpose(1, 2))[:, 0], {"recent": window[:, 1:]}
+        return self._convolve(window.transpose(1, 2))[:, 0], {"recent": window[:, 1:].clone()}

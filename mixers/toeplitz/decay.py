@@ -30,7 +30,7 @@ class FixedDecay(Decay):
         if not 0 < decay <= 1:
             raise ValueError(f"decay={decay} must lie in (0, 1]")
         self.rate: Tensor
-        self.register_buffer("rate", torch.full((dim,), -math.log(decay), dtype=torch.float64))
+        self.register_buffer("rate", torch.full((dim,), -math.log(decay)))
 
     def log(self, dtype: torch.dtype) -> Tensor:
         return -self.rate.to(dtype)

@@ -41,7 +41,7 @@ def test_numbers_may_be_written_as_powers_of_ten():
         ("mixer=[gtu", "is not a value"),
         ("mixer=[gtu]", "must be a name, such as mixer=gtu"),
         ("mixers={a: {row: gtu}}", "unknown key 'mixers'; did you mean mixer"),
-        ("config=absent.yaml", "cannot read absent.yaml"),
+        ("config=absent.yaml", "config=absent.yaml is no file, and not one that comes with mixerzoo"),
         ("seed=-1", "seed=-1 must be at least 0"),
     ],
 )

@@ -212,7 +212,7 @@ FAULTS = [
         "a prefill that forgets its last token",
         "convolution",
         CONVOLUTION,
-        "[:, x.shape[1] :]",
+        "[:, x.shape[1] :].clone()",
         "[:, : self.width - 1]",
         "step",
     ),
@@ -245,12 +245,12 @@ FAULTS = [
         "a prefill whose state is the caller's memory",
         "s4d",
         S4D,
-        """        return self(x), {"sums": sums}
+        """        return self(x), {"sums": exponential_state(rate, x)}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         rate, readout = self._discretise()
         sums = rate.exp() * state["sums"]""",
-        """        return self(x), {"sums": sums - x[:, -1:].sum(1)[..., None], "last": x[:, -1:]}
+        """        return self(x), {"sums": exponential_state(rate, x) - x[:, -1:].sum(1)[..., None], "last": x[:, -1:]}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         rate, readout = self._discretise()
@@ -278,7 +278,7 @@ FAULTS = [
         "a history in place of a window",
         "convolution",
         CONVOLUTION,
-        '{"recent": window[:, 1:]}',
+        '{"recent": window[:, 1:].clone()}',
         '{"recent": window[:, 0:]}',
         "constant_state",
     ),
@@ -481,7 +481,7 @@ FAULTS = [
         "a buffer that state_dict does not carry",
         "tno",
         DECAY,
-        "torch.full((dim,), -math.log(decay), dtype=torch.float64))",
+        "torch.full((dim,), -math.log(decay)))",
         "torch.rand(dim), persistent=False)",
         "round_trip",
     ),
