@@ -24,9 +24,11 @@ def exponential_sum(rate: Tensor, weight: Tensor, length: int) -> Tensor:
     """
     block = math.isqrt(max(length - 1, 0)) + 1
     steps = torch.arange(block, device=rate.device)
-    coarse = weight[..., None, :] * _powers(rate, steps * block)  # (..., D, b, S)
-    fine = _powers(rate, steps)  # (D, C, S)
-    real = torch.cat([coarse.real, -coarse.imag], dim=-1) @ torch.cat([fine.real, fine.imag], dim=-1).mT
+    real, imaginary = _powers(rate, steps * block)  # (D, b, S)
+    factor, turn = weight.real[..., None, :], weight.imag[..., None, :]
+    coarse = torch.cat([factor * real - turn * imaginary, -factor * imaginary - turn * real], dim=-1)  # (..., D, b, 2S)
+    fine = torch.cat(_powers(rate, steps), dim=-1)  # (D, C, 2S)
+    real = coarse @ fine.mT
     return real.flatten(-2)[..., :length].transpose(-1, -2)
 
 
@@ -69,8 +71,8 @@ def _fit(values: Tensor, order: int, rows: int) -> tuple[Tensor, Tensor]:
     """Rates and weights (D, order) of the values (D, N-1) at lags 1 .. N-1."""
     poles, used = _poles(values, order, rows)
     rate = torch.complex(poles.abs().log().clamp(_FASTEST, _SLOWEST), poles.angle())
-    table = _powers(rate, torch.arange(values.shape[1])) * used[:, None]  # (D, N-1, S): 1 at lag 1
-    parts = torch.cat([table.real, -table.imag], dim=-1)  # (D, N-1, 2 S)
+    real, imaginary = _powers(rate, torch.arange(values.shape[1]))  # (D, N-1, S): 1 at lag 1
+    parts = torch.cat([real, -imaginary], dim=-1) * used.repeat(1, 2)[:, None]  # (D, N-1, 2 S)
     ridge = (_RIDGE + ~used).repeat(1, 2).diag_embed()  # 1 where a slot is not in use
     target = F.pad(values, (0, ridge.shape[2]))[..., None]
     solution = torch.linalg.lstsq(torch.cat([parts, ridge], dim=1), target, driver="gels").solution[..., 0]
@@ -125,9 +127,10 @@ def _eigenvalues(vectors: Tensor, modes: Tensor) -> tuple[Tensor, Tensor]:
     return found, (position < modes[:, None]) & (found.imag >= 0)
 
 
-def _powers(rate: Tensor, exponents: Tensor) -> Tensor:
-    """exp(rate * exponent), (D, M, S)."""
-    return (rate[:, None] * exponents[:, None]).exp()
+def _powers(rate: Tensor, exponents: Tensor) -> tuple[Tensor, Tensor]:
+    """The real and the imaginary part of exp(rate * exponent), (D, M, S) each: torch.compile fuses real numbers."""
+    size, angle = (rate.real[:, None] * exponents[:, None]).exp(), rate.imag[:, None] * exponents[:, None]
+    return size * angle.cos(), size * angle.sin()
 
 
 def exponential_state(rate: Tensor, x: Tensor) -> Tensor:
@@ -138,5 +141,5 @@ def exponential_state(rate: Tensor, x: Tensor) -> Tensor:
     block = math.isqrt(max(x.shape[1] - 1, 0)) + 1
     steps = torch.arange(block, device=rate.device).flip(0)
     blocks = F.pad(x, (0, 0, block**2 - x.shape[1], 0)).unflatten(1, (block, block))  # zeros before the first token
-    inside = torch.einsum("bncd,dcs->bnds", blocks.to(rate.dtype), _powers(rate, steps))
-    return torch.einsum("bnds,dns->bds", inside, _powers(rate, steps * block))
+    inside = torch.einsum("bncd,dcs->bnds", blocks.to(rate.dtype), torch.complex(*_powers(rate, steps)))
+    return torch.einsum("bnds,dns->bds", inside, torch.complex(*_powers(rate, steps * block)))

@@ -3,8 +3,6 @@
 Shapes: B batch, N length, D channels, S size of the transform (even, N <= S), F = S / 2 + 1 frequencies.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -54,33 +52,52 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor, x: Tensor, size: int) -> Tensor:
+        y, kept = _forward(kernel, x, size, ctx.needs_input_grad[0])
         ctx.size = size
-        y = torch.empty_like(x)
-        kept = kernel.new_empty(_by_channel(x).shape[:2] + kernel.shape[1:]) if ctx.needs_input_grad[0] else None
-        for part, transform in _transforms(x, size, kernel):
-            if kept is not None:
-                kept[part] = transform
-            product = torch.fft.irfft(transform.mul_(kernel[part, None]), size)
-            _write(y, part, product)
         ctx.save_for_backward(kernel, x, kept)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
         kernel, x, kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of kernel and x
             return *_differentiable_gradients(kernel, x, gradients[0], ctx.size), None
-        dx = torch.empty_like(x) if ctx.needs_input_grad[1] else None
-        dkernel = torch.empty_like(kernel) if kept is not None else None
-        for part, transform in _transforms(gradients[0], ctx.size, kernel):
-            if kept is not None and dkernel is not None:
-                dkernel[part] = torch.linalg.vecdot(kept[part], transform, dim=1)  # vecdot conjugates the first
-            if dx is not None:
-                correlated = torch.fft.irfft(transform.mul_(kernel[part, None].conj()), ctx.size)
-                _write(dx, part, correlated)
-        if dkernel is not None:
-            dkernel *= _multiplicity(ctx.size, kernel) / ctx.size
-        return dkernel, dx, None
+        dkernel, dx = _backward(kernel, kept, gradients[0], ctx.size)
+        return dkernel if ctx.needs_input_grad[0] else None, dx, None
+
+
+@torch.library.custom_op("mixerzoo::circular_product", mutates_args=())
+def _forward(kernel: Tensor, x: Tensor, size: int, keep: bool) -> tuple[Tensor, Tensor]:
+    """The product, and the transform (D, B, F) of x if it is to be kept, else nothing. Opaque to torch.compile, which
+    cannot fuse complex numbers."""
+    y, kept = _empty(kernel, x, size, keep)
+    for part, transform in _transforms(x, size, kernel):
+        if keep:
+            kept[part] = transform
+        _write(y, part, torch.fft.irfft(transform.mul_(kernel[part, None]), size))
+    return y, kept
+
+
+@_forward.register_fake
+def _empty(kernel: Tensor, x: Tensor, size: int, keep: bool) -> tuple[Tensor, Tensor]:
+    channels, batch, _ = _by_channel(x).shape
+    return torch.empty_like(x), kernel.new_empty((channels, batch, size // 2 + 1) if keep else (0, 0, 0))
+
+
+@torch.library.custom_op("mixerzoo::circular_product_backward", mutates_args=())
+def _backward(kernel: Tensor, kept: Tensor, dy: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The gradients by kernel, where the transform of x was kept, and by x."""
+    dkernel, dx = _empty_gradients(kernel, kept, dy, size)
+    for part, transform in _transforms(dy, size, kernel):
+        if len(kept):
+            dkernel[part] = torch.linalg.vecdot(kept[part], transform, dim=1)  # vecdot conjugates the first
+        _write(dx, part, torch.fft.irfft(transform.mul_(kernel[part, None].conj()), size))
+    return dkernel.mul_(_multiplicity(size, kernel) / size), dx
+
+
+@_backward.register_fake
+def _empty_gradients(kernel: Tensor, kept: Tensor, dy: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(kernel), torch.empty_like(dy)
 
 
 def _differentiable_gradients(kernel: Tensor, x: Tensor, dy: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from experiments.files import write_text
 from experiments.train import Trainer
 from mixers import build, card, names
 from mixers.ops.attention import attention, attention_backend, xformers_works
+from mixers.ops.toeplitz import prepare, toeplitz_matmul
 from tasks.byte_model import ByteModel
 
 SPLITS = {name: [b"the quick brown fox jumps over the lazy dog. " * 300] for name in ("train", "validation", "test")}
@@ -30,11 +31,35 @@ def near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None
     assert (actual - expected).abs().max() <= tolerance * expected.abs().max().clamp_min(0.1)
 
 
+def made(name: str, dim: int, causal: bool):
+    """The row for up to 512 tokens."""
+    return build(name, dim, causal=causal, length=512, grid=(16, 32))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("length", [1, 7, 512, 1009])
+def test_the_toeplitz_product_is_the_dense_one(length: int, dtype: torch.dtype, causal: bool):
+    """With its gradients, from both storages, and by prepared coefficients."""
+    coefficients = torch.randn(length if causal else 2 * length - 1, 3, device="cuda", dtype=dtype, requires_grad=True)
+    x = torch.randn(2, length, 3, device="cuda", dtype=dtype, requires_grad=True)
+    tolerance = {torch.float64: 1e-10, torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}[dtype]
+    results = []
+    for backend, view in (("dense", x), ("fft", x), ("fft", x.permute(2, 0, 1).contiguous().permute(1, 2, 0))):
+        y = toeplitz_matmul(coefficients, view, causal=causal, backend=backend)
+        results.append((y, *torch.autograd.grad(y.square().sum(), (coefficients, x))))
+    for fast in results[1:]:
+        for actual, expected in zip(fast, results[0], strict=True):
+            near(actual, expected, tolerance)
+    prepared = prepare(coefficients.detach(), length, dtype)
+    near(toeplitz_matmul(prepared, x, causal=causal), results[0][0], tolerance)
+
+
 @pytest.mark.parametrize(("name", "form"), FORMS)
 @pytest.mark.parametrize("length", [1, 63, 300])
 def test_cuda_agrees_with_the_cpu(name: str, form: str, length: int):
     torch.manual_seed(length)
-    mixer, x = build(name, 32, causal=form == "causal").eval(), torch.randn(2, length, 32)
+    mixer, x = made(name, 32, form == "causal").eval(), torch.randn(2, length, 32)
     mask = torch.arange(length) < torch.tensor([[length], [max(1, length // 2)]])
     on_cuda = copy.deepcopy(mixer).cuda()
     near(on_cuda(x.cuda()), mixer(x), 2e-4)
@@ -45,7 +70,7 @@ def test_cuda_agrees_with_the_cpu(name: str, form: str, length: int):
 def test_autocast_is_near_float32_with_its_gradients(name: str, form: str):
     torch.manual_seed(0)
     mixer, x = (
-        build(name, 64, causal=form == "causal").cuda(),
+        made(name, 64, form == "causal").cuda(),
         torch.randn(2, 500, 64, device="cuda", requires_grad=True),
     )
     y = mixer(x)
@@ -58,7 +83,7 @@ def test_autocast_is_near_float32_with_its_gradients(name: str, form: str):
 
 @pytest.mark.parametrize("name", names("step"))
 def test_steps_are_forward_on_cuda(name: str):
-    mixer, x = build(name, 32, causal=True).cuda().eval(), torch.randn(2, 20, 32, device="cuda")
+    mixer, x = made(name, 32, True).cuda().eval(), torch.randn(2, 20, 32, device="cuda")
     with torch.no_grad():
         y = mixer(x)
         _, state = mixer.prefill(x[:, :9])
