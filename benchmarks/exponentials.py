@@ -24,7 +24,7 @@ from torch import Tensor
 from experiments.train import load_model
 from mixers import build
 from mixers.ops.exponentials import exact_exponentials, exponential_sum, fit_exponentials
-from mixers.toeplitz.tno import ToeplitzOperator
+from mixers.toeplitz.operator import Operator
 
 ORDERS, CHANNELS, FURTHER = (8, 16, 32, 64), 16, 16  # 16 N lags
 
@@ -100,10 +100,12 @@ def kernels(folders: list[str]) -> Iterator[tuple[str, int, Tensor, Tensor]]:
 
 @torch.no_grad()
 def _coefficients(model: torch.nn.Module, length: int) -> tuple[Tensor, Tensor]:
-    operators = [module.double() for module in model.modules() if isinstance(module, ToeplitzOperator)]
+    operators = [module.double() for module in model.modules() if isinstance(module, Operator)]
     found = torch.cat([operator.coefficients(FURTHER * length) for operator in operators], dim=1)
     some = torch.linspace(0, found.shape[1] - 1, CHANNELS).long()
-    return found[:, some], torch.cat([operator.decay for operator in operators])[some]
+    return found[:, some], torch.cat([operator.coefficients.decay.log(torch.float64) for operator in operators]).exp()[
+        some
+    ]
 
 
 def etsc(coefficients: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:

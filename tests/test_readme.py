@@ -52,7 +52,9 @@ def test_every_file_of_the_tree_exists():
         assert list(ROOT.glob(path.rstrip("/"))), f"{path} does not exist"
 
 
-@pytest.mark.parametrize("command", ["list", "show", "train", "compare", "report", "extrapolate", "generate", "check"])
+@pytest.mark.parametrize(
+    "command", ["list", "show", "train", "compare", "report", "extrapolate", "generate", "convert", "check"]
+)
 def test_every_command_has_help(command: str):
     result = subprocess.run([COMMAND, command, "--help"], capture_output=True, text=True, check=False)
     assert result.returncode == 0

@@ -13,6 +13,9 @@ from mixers.ops.precision import wide
 CACHED = 2**18
 """How many values of padded x are transformed at a time on a CPU: its transforms should stay in the cache."""
 
+FEWEST = 8
+"""But no fewer channels than this: several transforms share the cores and each row of x that is read."""
+
 
 def padded_size(length: int) -> int:
     """The size of transform in which a product of `length` tokens does not wrap: even, 5-smooth, 2N to 2.5 N or 16."""
@@ -110,7 +113,7 @@ def _differentiable_gradients(kernel: Tensor, x: Tensor, dy: Tensor, size: int) 
 def _transforms(x: Tensor, size: int, kernel: Tensor):
     """(slice of channels, transform (channels, B, F) of x padded with zeros), a few channels at a time."""
     channels, batch, length = _by_channel(x).shape
-    step = channels if x.is_cuda else max(1, CACHED // (batch * size))
+    step = channels if x.is_cuda else max(FEWEST, CACHED // (batch * size))
     padded = kernel.real.new_zeros(min(step, channels), batch, size)
     for start in range(0, channels, step):
         part = slice(start, start + step)
