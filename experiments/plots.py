@@ -34,7 +34,7 @@ def points(summary: Summary) -> str:
     figure, axes = _figure(5.4, 1.2 + 0.45 * len(labels))
     for row, label in enumerate(labels):
         values = [entry.result[summary.metric] for entry in summary.of(label)]
-        colour = _colour(summary, label)
+        colour = colour_of(summary, label)
         axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.75, markersize=7)
         if values:
             axes.plot([np.mean(values)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
@@ -52,12 +52,12 @@ def curves(summary: Summary, against: str) -> str:
         runs = [entry.records for entry in summary.of(label) if entry.records]
         for records in runs:
             axes.plot(
-                *_columns(records, against, summary.metric), color=_colour(summary, label), alpha=0.3, linewidth=0.8
+                *_columns(records, against, summary.metric), color=colour_of(summary, label), alpha=0.3, linewidth=0.8
             )
         if runs:
             shortest = min(map(len, runs))
             columns = np.array([_columns(records[:shortest], against, summary.metric) for records in runs])
-            axes.plot(*columns.mean(0), color=_colour(summary, label), linewidth=2, label=label)
+            axes.plot(*columns.mean(0), color=colour_of(summary, label), linewidth=2, label=label)
     _zoom(summary, axes)
     _baselines(summary.baselines["validation"], axes, vertical=False)
     if against == "tokens":
@@ -77,7 +77,7 @@ def extrapolation(summary: Summary) -> str | None:
         if tables:
             lengths = sorted({int(length) for table in tables for length in table})
             means = [np.mean([table[str(n)] for table in tables if str(n) in table]) for n in lengths]
-            axes.plot(lengths, means, "o-", color=_colour(summary, label), label=label, markersize=5)
+            axes.plot(lengths, means, "o-", color=colour_of(summary, label), label=label, markersize=5)
             drawn = True
     if not drawn:
         return None
@@ -99,7 +99,7 @@ def throughput(summary: Summary) -> str:
     labels = [label for label in summary.labels if summary.mean(label, "tokens_per_second")]
     figure, axes = _figure(5.4, 0.9 + 0.4 * len(labels))
     speeds = [summary.mean(label, "tokens_per_second") or 0.0 for label in labels]
-    bars = axes.barh(range(len(labels)), speeds, color=[_colour(summary, label) for label in labels], height=0.6)
+    bars = axes.barh(range(len(labels)), speeds, color=[colour_of(summary, label) for label in labels], height=0.6)
     axes.bar_label(bars, [f" {speed:,.0f}" for speed in speeds], fontsize=10)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
@@ -155,7 +155,8 @@ def svg(figure: Figure) -> str:
     return whole[whole.index("<svg") :]
 
 
-def _colour(summary: Summary, label: str) -> str:
+def colour_of(summary: Summary, label: str) -> str:
+    """The colour of a mixer in every picture of a report."""
     return COLOURS[summary.labels.index(label) % len(COLOURS)]
 
 

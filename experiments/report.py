@@ -141,7 +141,8 @@ def _plots(found: Summary) -> list[tuple[str, str, str]]:
     layers = {label: found.of(label)[0].result.get("toeplitz") for label in found.labels if found.of(label)}
     layers = {label: kept for label, kept in layers.items() if kept}
     if layers:
-        drawn += _toeplitz_plots(layers, found.training_length)
+        colours = {label: plots.colour_of(found, label) for label in layers}
+        drawn += _toeplitz_plots(layers, found.training_length, colours)
     pictures = plots.dependence(found)
     if pictures:
         caption = (
@@ -152,7 +153,9 @@ def _plots(found: Summary) -> list[tuple[str, str, str]]:
     return drawn
 
 
-def _toeplitz_plots(layers: dict[str, toeplitz_plots.Layers], length: int) -> list[tuple[str, str, str]]:
+def _toeplitz_plots(
+    layers: dict[str, toeplitz_plots.Layers], length: int, colours: dict[str, str]
+) -> list[tuple[str, str, str]]:
     matrices = (
         "How a layer weighs tokens where that is a Toeplitz matrix: outputs down, inputs across, the mean size over "
         "channels as a share of the largest. First finished seed."
@@ -163,5 +166,5 @@ def _toeplitz_plots(layers: dict[str, toeplitz_plots.Layers], length: int) -> li
     )
     return [
         ("Toeplitz matrices", matrices, toeplitz_plots.matrices(layers)),
-        ("Coefficients by lag", by_lag, toeplitz_plots.by_lag(layers, length)),
+        ("Coefficients by lag", by_lag, toeplitz_plots.by_lag(layers, length, colours)),
     ]

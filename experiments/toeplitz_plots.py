@@ -29,10 +29,10 @@ def matrices(found: dict[str, Layers]) -> str:
     return svg(figure)
 
 
-def by_lag(found: dict[str, Layers], length: int) -> str:
+def by_lag(found: dict[str, Layers], length: int, colours: dict[str, str]) -> str:
     """The mean size of the coefficients by lag, a line a layer; dashed, what TNN's encoder gives without the decay."""
     figure = _figure(5.4, 3.6)
-    _draw_by_lag(figure.subplots(), found, length)
+    _draw_by_lag(figure.subplots(), found, length, colours)
     return svg(figure)
 
 
@@ -45,7 +45,7 @@ def write_run(path: Path, label: str, layers: Layers, length: int, extrapolation
         _draw_matrices(above.subplots(1, depth, squeeze=False)[0], layers, label)
     with rc_context(STYLE):
         left, right = below.subplots(1, 2)
-    _draw_by_lag(left, {label: layers}, length)
+    _draw_by_lag(left, {label: layers}, length, {label: COLOURS[0]})
     lengths = sorted(map(int, extrapolation))
     right.plot(lengths, [extrapolation[str(n)] for n in lengths], "o-", color=COLOURS[0])
     right.set_xscale("log", base=2)
@@ -78,10 +78,10 @@ def _draw_matrices(row: np.ndarray, layers: Layers, label: str) -> None:
         axes.axis("off")
 
 
-def _draw_by_lag(axes: Axes, found: dict[str, Layers], length: int) -> None:
+def _draw_by_lag(axes: Axes, found: dict[str, Layers], length: int, colours: dict[str, str]) -> None:
     sizes = []
-    for index, (label, layers) in enumerate(found.items()):
-        colour = COLOURS[index % len(COLOURS)]
+    for label, layers in found.items():
+        colour = colours[label]
         for number, layer in enumerate(layers.values()):
             lags, size = np.array(layer["lags"]), np.array(layer["size"])
             sizes += size.tolist()
