@@ -37,6 +37,7 @@ S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
 FOURIER = "mixers.ops.fourier"
 ONLINE = "mixers.ops.online"
+PLACES = "mixers.ops.grid"
 ATTENTION = "mixers.ops.attention"
 PRODUCT = "mixers.ops.linear_attention"
 
@@ -605,17 +606,17 @@ FAULTS = [
     Fault(
         "a token of the next row of the grid",
         "gtu_2d",
-        GRID,
-        "        x = fill_pads(x, mask)\n",
-        "        x = x if mask is None else x * mask[..., None]\n",
+        PLACES,
+        "    x = fill_pads(x, mask)\n",
+        "    x = x if mask is None else x * mask[..., None]\n",
         "pads",
     ),
     Fault(
         "a kernel that knows the pads",
         "gtu_2d",
         GRID,
-        "(self.rows(image) + self.columns(image)).flatten(1, 2)",
-        "((self.rows(image) + self.columns(image)) / x.shape[1]).flatten(1, 2)",
+        "off_grid(self.rows(image) + self.columns(image), x.shape[1])",
+        "off_grid((self.rows(image) + self.columns(image)) / x.shape[1], x.shape[1])",
         "padding",
     ),
     Fault(
