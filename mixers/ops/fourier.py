@@ -1,6 +1,6 @@
 """Products of spectra: a circular product of real sequences by FFT, with derivatives that reuse the transforms.
 
-Shapes: B batch, N length, D channels, S size of the transform (even, N <= S), F = S / 2 + 1 frequencies.
+Shapes: B batch, N length, D channels, S size of the transform (N <= S), F = S // 2 + 1 frequencies.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def _write(y: Tensor, part: slice, values: Tensor) -> None:
 
 
 def _multiplicity(size: int, like: Tensor) -> Tensor:
-    """How often each frequency of a real transform stands in the full one: once at both ends, else twice."""
+    """How often each frequency of a real transform stands in the full one: 0 and size / 2 once, the others twice."""
     count = torch.full((size // 2 + 1,), 2.0, dtype=like.real.dtype, device=like.device)
-    count[0] = count[-1] = 1
+    count[0] = 1
+    if size % 2 == 0:
+        count[-1] = 1
     return count
