@@ -45,7 +45,7 @@ class _Spectrum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        halved = gradients[0] / _multiplicity(ctx.size, gradients[0])
+        halved = gradients[0] / multiplicity(ctx.size, gradients[0])
         return torch.fft.irfft(halved, ctx.size)[:, : ctx.lags] * ctx.size, None
 
 
@@ -79,14 +79,14 @@ class _Product(torch.autograd.Function):
                 correlated = torch.fft.irfft(transform.mul_(kernel[part, None].conj()), ctx.size)
                 _write(dx, part, correlated)
         if dkernel is not None:
-            dkernel *= _multiplicity(ctx.size, kernel) / ctx.size
+            dkernel *= multiplicity(ctx.size, kernel) / ctx.size
         return dkernel, dx, None
 
 
 def _differentiable_gradients(kernel: Tensor, x: Tensor, dy: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The gradients of the product by kernel and x, as functions that autograd can differentiate again."""
     x_transform, dy_transform = (torch.fft.rfft(_by_channel(part).to(wide(kernel.real)), size) for part in (x, dy))
-    dkernel = (x_transform.conj() * dy_transform).sum(1) * _multiplicity(size, kernel) / size
+    dkernel = (x_transform.conj() * dy_transform).sum(1) * multiplicity(size, kernel) / size
     return dkernel, circular_product(kernel.conj().resolve_conj(), dy, size)
 
 
@@ -119,7 +119,7 @@ def _write(y: Tensor, part: slice, values: Tensor) -> None:
     y[..., part] = channels.contiguous() if y.stride(-1) == 1 else channels
 
 
-def _multiplicity(size: int, like: Tensor) -> Tensor:
+def multiplicity(size: int, like: Tensor) -> Tensor:
     """How often each frequency of a real transform stands in the full one: 0 and size / 2 once, the others twice."""
     count = torch.full((size // 2 + 1,), 2.0, dtype=like.real.dtype, device=like.device)
     count[0] = 1

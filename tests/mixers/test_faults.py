@@ -35,6 +35,8 @@ SOFTMAX = "mixers.attention.softmax"
 ELU = "mixers.linear.elu"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
+GFNET = "mixers.spectral.gfnet"
+AFNO = "mixers.spectral.afno"
 FOURIER = "mixers.ops.fourier"
 ONLINE = "mixers.ops.online"
 PLACES = "mixers.ops.grid"
@@ -626,6 +628,63 @@ FAULTS = [
         "        return weights @ between",
         "        return weights @ between.tanh()",
         "linear",
+    ),
+    Fault(
+        "a filter that knows N",
+        "gfnet",
+        GFNET,
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length)",
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length) / x.shape[1]",
+        "padding",
+    ),
+    Fault(
+        "a window over the places",
+        "gfnet",
+        GFNET,
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length)",
+        "        window = torch.hann_window(x.shape[1] + 2, dtype=x.dtype)[1:-1, None]\n"
+        "        return circular_product(self.gains(x).T, window * fill_pads(x, mask), self.length)",
+        "shift",
+    ),
+    Fault(
+        "amplitudes without their phases",
+        "gfnet_2d",
+        GFNET,
+        "to_frequencies(on_grid(x, mask, self.grid))",
+        "to_frequencies(on_grid(x, mask, self.grid)).abs()",
+        "linear",
+    ),
+    Fault(
+        "frequencies of the pads too",
+        "afno",
+        AFNO,
+        "        return self.mix(fill_pads(x, mask))",
+        "        return self.mix(x)",
+        "pads",
+    ),
+    Fault(
+        "a threshold that lets nothing through",
+        "afno",
+        AFNO,
+        ", self.threshold)",
+        ", self.threshold + 1e3)",
+        "bidirectional",
+    ),
+    Fault(
+        "a frequency of odd lengths counted once instead of twice",
+        "afno",
+        FOURIER,
+        "    if size % 2 == 0:",
+        "    if size > 1:",
+        "gradient",
+    ),
+    Fault(
+        "an image scaled by its tokens",
+        "afno_2d",
+        AFNO,
+        "        return off_grid(self.mix(on_grid(x, mask, self.grid)), x.shape[1])",
+        "        return off_grid(self.mix(on_grid(x, mask, self.grid) / x.shape[1]), x.shape[1])",
+        "padding",
     ),
     Fault(
         "zeros where the coefficients end",
