@@ -85,6 +85,14 @@ def test_a_high_threshold_leaves_the_tokens_as_they_are(name: str):
 
 
 @pytest.mark.parametrize("name", ["afno", "afno_2d"])
+def test_the_layers_keep_float32_under_autocast(name: str):
+    mixer, x = moved(name, (3, 4), 0.01).float(), torch.randn(2, 12, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = mixer(x)
+    torch.testing.assert_close(y, mixer.double()(x.double()).float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["afno", "afno_2d"])
 def test_parameters_are_the_papers(name: str):
     mixer = build(name, 768, causal=False, grid=(14, 14))
     shapes = {name: tuple(p.shape) for name, p in mixer.named_parameters()}
