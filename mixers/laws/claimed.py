@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mixers.contract import Mixer, State
-from mixers.laws.law import CAUSAL, expect, expect_finite, expect_near, largest
+from mixers.laws.law import CAUSAL, BrokenLaw, expect, expect_finite, expect_near, largest
 from mixers.laws.subject import LONGEST, Trial
 
 STEPS = 64
@@ -86,12 +86,18 @@ def prefix(trial: Trial) -> None:
 
 
 def bidirectional(trial: Trial) -> None:
-    """Earlier outputs depend on later inputs."""
+    """Earlier outputs depend on later inputs.
+
+    Few tokens may all lie on the same side of a mixer's thresholds, and then do not meet; so a mixer that shows nothing
+    is followed by others. One that looks back alone shows nothing in any of them.
+    """
     length, cut = trial.split
-    later, whole = _cross_gradients(trial, trial.mixer(), length, cut)
-    expect(
-        later > 1e-6 * whole, f"outputs before token {cut} do not depend on later tokens ({later:.2e} of {whole:.2e})"
-    )
+    later = whole = 0.0
+    for attempt in range(10):
+        later, whole = _cross_gradients(trial, trial.mixer(seed=attempt), length, cut)
+        if later > 1e-6 * whole:
+            return
+    raise BrokenLaw(f"outputs before token {cut} do not depend on later tokens ({later:.2e} of {whole:.2e})")
 
 
 def any_length(trial: Trial) -> None:

@@ -1,6 +1,6 @@
 """Products of spectra: a circular product of real sequences by FFT, with derivatives that reuse the transforms.
 
-Shapes: B batch, N length, D channels, S size of the transform (even, N <= S), F = S / 2 + 1 frequencies.
+Shapes: B batch, N length, D channels, S size of the transform (N <= S), F = S // 2 + 1 frequencies.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ class _Spectrum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        halved = gradients[0] / _multiplicity(ctx.size, gradients[0])
+        halved = gradients[0] / multiplicity(ctx.size, gradients[0])
         return torch.fft.irfft(halved, ctx.size)[:, : ctx.lags] * ctx.size, None
 
 
@@ -95,7 +95,7 @@ def _backward(kernel: Tensor, kept: Tensor, dy: Tensor, size: int) -> tuple[Tens
         if len(kept):
             dkernel[part] = torch.linalg.vecdot(kept[part], transform, dim=1)  # vecdot conjugates the first
         _write(dx, part, torch.fft.irfft(transform.mul_(kernel[part, None].conj()), size))
-    return dkernel.mul_(_multiplicity(size, kernel) / size), dx
+    return dkernel.mul_(multiplicity(size, kernel) / size), dx
 
 
 @_backward.register_fake
@@ -106,7 +106,7 @@ def _empty_gradients(kernel: Tensor, kept: Tensor, dy: Tensor, size: int) -> tup
 def _differentiable_gradients(kernel: Tensor, x: Tensor, dy: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The gradients of the product by kernel and x, as functions that autograd can differentiate again."""
     x_transform, dy_transform = (torch.fft.rfft(_by_channel(part).to(wide(kernel.real)), size) for part in (x, dy))
-    dkernel = (x_transform.conj() * dy_transform).sum(1) * _multiplicity(size, kernel) / size
+    dkernel = (x_transform.conj() * dy_transform).sum(1) * multiplicity(size, kernel) / size
     return dkernel, circular_product(kernel.conj().resolve_conj(), dy, size)
 
 
@@ -139,8 +139,10 @@ def _write(y: Tensor, part: slice, values: Tensor) -> None:
     y[..., part] = channels.contiguous() if y.stride(-1) == 1 else channels
 
 
-def _multiplicity(size: int, like: Tensor) -> Tensor:
-    """How often each frequency of a real transform stands in the full one: once at both ends, else twice."""
+def multiplicity(size: int, like: Tensor) -> Tensor:
+    """How often each frequency of a real transform stands in the full one: 0 and size / 2 once, the others twice."""
     count = torch.full((size // 2 + 1,), 2.0, dtype=like.real.dtype, device=like.device)
-    count[0] = count[-1] = 1
+    count[0] = 1
+    if size % 2 == 0:
+        count[-1] = 1
     return count

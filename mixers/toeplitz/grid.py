@@ -4,10 +4,9 @@ Qin et al., ICLR 2023, https://arxiv.org/abs/2305.04749, section 4 (DeiT and Lon
 Shapes: B batch, N <= H W tokens row by row, H and W the grid, D dim.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.contract import fill_pads
+from mixers.ops.grid import off_grid, on_grid, require_grid
 from mixers.toeplitz.coefficients import EncodedCoefficients
 from mixers.toeplitz.decay import make_decay
 from mixers.toeplitz.mixer import Gated, OperatorMixer
@@ -20,9 +19,7 @@ class GridOperator(nn.Module):
 
     def __init__(self, dim: int, *, grid: tuple[int, int], decay: float, rpe_width: int, rpe_layers: int, backend: str):
         super().__init__()
-        if min(grid) < 1:
-            raise ValueError(f"grid={tuple(grid)} must have at least one row and one column")
-        self.grid = tuple(grid)
+        self.grid = require_grid(grid)
 
         def operator() -> Operator:
             rpe = RelativePositionEncoder(dim, width=rpe_width, layers=rpe_layers)
@@ -34,17 +31,6 @@ class GridOperator(nn.Module):
 
     def toeplitz(self, length: int) -> None:
         """None: over the tokens in a row, the matrix is Toeplitz within its blocks alone."""
-
-    def arrange(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, D) -> (B, H, W, D).
-
-        Raises ValueError for more tokens than the grid has places.
-        """
-        height, width = self.grid
-        if x.shape[1] > height * width:
-            raise ValueError(f"N={x.shape[1]} is beyond the {height} x {width} = {height * width} places of the grid")
-        x = fill_pads(x, mask)
-        return F.pad(x, (0, 0, 0, height * width - x.shape[1])).unflatten(1, self.grid)
 
     def rows(self, image: Tensor) -> Tensor:
         """The operator along W: (B, H, W, D) -> (B, H, W, D)."""
@@ -60,8 +46,8 @@ class SumOfAxes(GridOperator):
     """Along the rows plus along the columns, as in the authors' image classifier."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        image = self.arrange(x, mask)
-        return (self.rows(image) + self.columns(image)).flatten(1, 2)[:, : x.shape[1]]
+        image = on_grid(x, mask, self.grid)
+        return off_grid(self.rows(image) + self.columns(image), x.shape[1])
 
 
 class ProductOfAxes(GridOperator):
@@ -71,7 +57,7 @@ class ProductOfAxes(GridOperator):
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return 2 * self.rows(self.columns(self.arrange(x, mask))).flatten(1, 2)[:, : x.shape[1]]
+        return off_grid(2 * self.rows(self.columns(on_grid(x, mask, self.grid))), x.shape[1])
 
 
 class GridGatedToeplitzUnit(OperatorMixer):

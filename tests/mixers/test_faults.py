@@ -35,8 +35,11 @@ SOFTMAX = "mixers.attention.softmax"
 ELU = "mixers.linear.elu"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
+GFNET = "mixers.spectral.gfnet"
+AFNO = "mixers.spectral.afno"
 FOURIER = "mixers.ops.fourier"
 ONLINE = "mixers.ops.online"
+PLACES = "mixers.ops.grid"
 ATTENTION = "mixers.ops.attention"
 PRODUCT = "mixers.ops.linear_attention"
 
@@ -605,17 +608,17 @@ FAULTS = [
     Fault(
         "a token of the next row of the grid",
         "gtu_2d",
-        GRID,
-        "        x = fill_pads(x, mask)\n",
-        "        x = x if mask is None else x * mask[..., None]\n",
+        PLACES,
+        "    x = fill_pads(x, mask)\n",
+        "    x = x if mask is None else x * mask[..., None]\n",
         "pads",
     ),
     Fault(
         "a kernel that knows the pads",
         "gtu_2d",
         GRID,
-        "(self.rows(image) + self.columns(image)).flatten(1, 2)",
-        "((self.rows(image) + self.columns(image)) / x.shape[1]).flatten(1, 2)",
+        "off_grid(self.rows(image) + self.columns(image), x.shape[1])",
+        "off_grid((self.rows(image) + self.columns(image)) / x.shape[1], x.shape[1])",
         "padding",
     ),
     Fault(
@@ -625,6 +628,63 @@ FAULTS = [
         "        return weights @ between",
         "        return weights @ between.tanh()",
         "linear",
+    ),
+    Fault(
+        "a filter that knows N",
+        "gfnet",
+        GFNET,
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length)",
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length) / x.shape[1]",
+        "padding",
+    ),
+    Fault(
+        "a window over the places",
+        "gfnet",
+        GFNET,
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length)",
+        "        window = torch.hann_window(x.shape[1] + 2, dtype=x.dtype)[1:-1, None]\n"
+        "        return circular_product(self.gains(x).T, window * fill_pads(x, mask), self.length)",
+        "shift",
+    ),
+    Fault(
+        "amplitudes without their phases",
+        "gfnet_2d",
+        GFNET,
+        "to_frequencies(on_grid(x, mask, self.grid))",
+        "to_frequencies(on_grid(x, mask, self.grid)).abs()",
+        "linear",
+    ),
+    Fault(
+        "frequencies of the pads too",
+        "afno",
+        AFNO,
+        "        return self.mix(fill_pads(x, mask))",
+        "        return self.mix(x)",
+        "pads",
+    ),
+    Fault(
+        "a threshold that lets nothing through",
+        "afno",
+        AFNO,
+        ", self.threshold)",
+        ", self.threshold + 1e3)",
+        "bidirectional",
+    ),
+    Fault(
+        "a frequency of odd lengths counted once instead of twice",
+        "afno",
+        FOURIER,
+        "    if size % 2 == 0:",
+        "    if size > 1:",
+        "gradient",
+    ),
+    Fault(
+        "an image scaled by its tokens",
+        "afno_2d",
+        AFNO,
+        "        return off_grid(self.mix(on_grid(x, mask, self.grid)), x.shape[1])",
+        "        return off_grid(self.mix(on_grid(x, mask, self.grid) / x.shape[1]), x.shape[1])",
+        "padding",
     ),
     Fault(
         "zeros where the coefficients end",
