@@ -17,7 +17,7 @@ from mixers.ops.precision import wide, without_autocast
 
 
 class _Cosine(KernelAttention):
-    """Token i weighs token j by relu(q_i)^T relu(k_j) cos(pi / 2 (i - j) / M), over the sum of the weights (section 3.2).
+    """Token i weighs token j by relu(q_i)^T relu(k_j) cos(pi / 2 (i - j) / M), over the sum of weights (section 3.2).
 
     A subclass says what M is.
     """
@@ -47,16 +47,14 @@ class _Cosine(KernelAttention):
         reach = self.reach(q.shape[2])
         return whole_product(self.turned(q, 0, reach), self.turned(k, 0, reach), v)
 
-    def running(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: dict
-    ) -> tuple[Tensor, dict[str, Tensor | int]]:
+    def running(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         start, end = state["tokens"], state["tokens"] + q.shape[2]
         reach = self.reach(end)
         q, k = self.turned(q, start, reach), self.turned(k, start, reach)
         sums, after = causal_product(q, k, v, state["sums"], chunk=self.chunk)
         return sums, {"sums": after, "tokens": end}
 
-    def empty(self, batch_size: int) -> dict[str, Tensor | int]:
+    def empty(self, batch_size: int) -> State:
         return {**super().empty(batch_size), "tokens": 0}
 
 

@@ -40,14 +40,12 @@ class KernelAttention(Mixer):
         """Numerators and denominators (B, H, N, K + 1) over all keys."""
         return whole_product(self.phi(q), self.phi(k), v)
 
-    def running(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: dict
-    ) -> tuple[Tensor, dict[str, Tensor | int]]:
+    def running(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Numerators and denominators (B, H, N, K + 1) over the keys so far, and the state after them."""
         sums, after = causal_product(self.phi(q), self.phi(k), v, state["sums"], chunk=self.chunk)
         return sums, {"sums": after}
 
-    def empty(self, batch_size: int) -> dict[str, Tensor | int]:
+    def empty(self, batch_size: int) -> State:
         """The state before the first token."""
         shape = (batch_size, self.heads, self.features, self.head_dim + 1)
         return {"sums": self.out.weight.new_zeros(shape, dtype=wide(self.out.weight))}
@@ -71,7 +69,7 @@ class KernelAttention(Mixer):
         mixed = sums[..., :-1] / sums[..., -1:].clamp_min(self.floor)
         return self.out(mixed.to(dtype).transpose(1, 2).flatten(2))
 
-    def _scan(self, x: Tensor, mask: Tensor | None, state: dict) -> tuple[Tensor, State]:
+    def _scan(self, x: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         q, k, v = self._split(x, mask)
         with without_autocast(x):
             sums, state = self.running(q, k, v, mask, state)

@@ -7,6 +7,7 @@ Shapes: B batch, N length, D dim, H heads, K = D / H, F features.
 import torch
 from torch import Tensor
 
+from mixers.contract import State
 from mixers.linear.kernel import KernelAttention
 from mixers.ops.linear_attention import causal_product, whole_product
 
@@ -35,7 +36,7 @@ class Performer(KernelAttention):
 
     def redraw(self, generator: torch.Generator) -> None:
         """Draw the directions anew."""
-        self.directions.copy_(orthogonal_features(*self.directions.shape, generator))
+        self.directions.copy_(orthogonal_features(self.features, self.head_dim, generator))
 
     def exponents(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """w_r^T u (B, H, N, F) and |u|^2 / 2 (B, H, N, 1)."""
@@ -61,9 +62,7 @@ class Performer(KernelAttention):
         keys = (exponents - largest.amax(-1)[..., None, None]).exp() + EPSILON
         return whole_product(self.queries(q), keys, v)
 
-    def running(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: dict
-    ) -> tuple[Tensor, dict[str, Tensor | int]]:
+    def running(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         exponents, largest = self.keys(k, mask)
         peaks = torch.cat([state["peak"], largest], dim=-1).cummax(-1).values  # (B, H, 1 + N)
         before, peak = peaks[..., :-1], peaks[..., 1:]
@@ -75,7 +74,7 @@ class Performer(KernelAttention):
         sums = sums + EPSILON * queries.sum(-1, keepdim=True) * totals[:, :, 1:]
         return sums, {"sums": after, "values": totals[:, :, -1:].clone(), "peak": peaks[..., -1:].clone()}
 
-    def empty(self, batch_size: int) -> dict[str, Tensor | int]:
+    def empty(self, batch_size: int) -> State:
         sums = super().empty(batch_size)["sums"]
         peak = sums[:, :, 0, :1] + torch.finfo(sums.dtype).min
         return {"sums": sums, "values": sums[:, :, :1].clone(), "peak": peak}

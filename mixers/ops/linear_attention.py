@@ -30,8 +30,9 @@ def causal_product_reference(
     """The definition, a loop of steps. Arguments and returns as `causal_product`."""
     outputs = [v[:, :, :0]]
     for position in range(q.shape[2]):
-        token = [part if part is None else part[:, :, position : position + 1] for part in (q, k, v, log_decay)]
-        y, state = causal_step(*token[:3], state, token[3])
+        here = slice(position, position + 1)
+        decay = None if log_decay is None else log_decay[:, :, here]
+        y, state = causal_step(q[:, :, here], k[:, :, here], v[:, :, here], state, decay)
         outputs.append(y)
     return torch.cat(outputs, dim=2), state
 
