@@ -69,7 +69,7 @@ class CosineAttention(_Cosine):
 
     def reach(self, length: int) -> int:
         if length > self.length:
-            raise ValueError(f"N={length} is beyond length={self.length}, where weights would turn negative")
+            raise ValueError(f"N={length} is beyond length={self.length}, the M that the weights are built for")
         return self.length
 
 
@@ -91,4 +91,4 @@ class CurrentLengthCosineAttention(_Cosine):
         return max(length, 1)
 
     def init_state(self, batch_size: int) -> State:
-        raise ValueError("the weights depend on the whole N: cosformer_tnn does not decode token by token")
+        raise ValueError("the weights of all tokens depend on N: with M = N, cosFormer cannot decode token by token")

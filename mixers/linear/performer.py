@@ -38,37 +38,31 @@ class Performer(KernelAttention):
         """Draw the directions anew."""
         self.directions.copy_(orthogonal_features(self.features, self.head_dim, generator))
 
-    def exponents(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """w_r^T u (B, H, N, F) and |u|^2 / 2 (B, H, N, 1)."""
+    def exponents(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """w_r^T u (B, H, N, F), the lowest number at pads, and |u|^2 / 2 (B, H, N, 1)."""
         scaled = x * self.head_dim**-0.25
-        return scaled @ self.directions.to(x.dtype).T, scaled.square().sum(-1, keepdim=True) / 2
+        along = scaled @ self.directions.to(x.dtype).T
+        if mask is not None:
+            along = along.masked_fill(~mask[:, None, :, None], torch.finfo(x.dtype).min)
+        return along, scaled.square().sum(-1, keepdim=True) / 2
 
     def queries(self, q: Tensor) -> Tensor:
         """Features (B, H, N, F), each query's lowered by its own largest exponent, which cancels but for EPSILON."""
         along, half_square = self.exponents(q)
-        return (along - half_square - along.amax(-1, keepdim=True)).exp() + EPSILON
-
-    def keys(self, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Exponents (B, H, N, F), and the largest w_r^T u of each key (B, H, N): the lowest number at pads."""
-        along, half_square = self.exponents(k)
-        largest = along.amax(-1)
-        if mask is not None:
-            pads, lowest = ~mask[:, None], torch.finfo(k.dtype).min
-            along, largest = along.masked_fill(pads[..., None], lowest), largest.masked_fill(pads, lowest)
-        return along - half_square, largest
+        return (along - (half_square + along.amax(-1, keepdim=True))).exp() + EPSILON
 
     def whole(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        exponents, largest = self.keys(k, mask)
-        keys = (exponents - largest.amax(-1)[..., None, None]).exp() + EPSILON
+        along, half_square = self.exponents(k, mask)
+        keys = (along - (half_square + along.amax((-1, -2), keepdim=True))).exp() + EPSILON
         return whole_product(self.queries(q), keys, v)
 
     def running(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
-        exponents, largest = self.keys(k, mask)
-        peaks = torch.cat([state["peak"], largest], dim=-1).cummax(-1).values  # (B, H, 1 + N)
+        along, half_square = self.exponents(k, mask)
+        peaks = torch.cat([state["peak"], along.amax(-1)], dim=-1).cummax(-1).values  # (B, H, 1 + N)
         before, peak = peaks[..., :-1], peaks[..., 1:]
         nothing = before == torch.finfo(k.dtype).min  # no key came before
         log_decay = (before - peak).masked_fill(nothing, 0)
-        queries, keys = self.queries(q), (exponents - peak[..., None]).exp()
+        queries, keys = self.queries(q), (along - (half_square + peak[..., None])).exp()
         sums, after = causal_product(queries, keys, v, state["sums"], log_decay, chunk=self.chunk)
         totals = torch.cat([state["values"], v], dim=2).cumsum(2)  # of the values that EPSILON weighs: without decay
         sums = sums + EPSILON * queries.sum(-1, keepdim=True) * totals[:, :, 1:]

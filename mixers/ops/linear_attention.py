@@ -49,6 +49,7 @@ def causal_product(
     length = q.shape[2]
     if length == 1:
         return causal_step(q, k, v, state, log_decay)
+    chunk = min(chunk, max(length, 1))
     q, k, v = (_chunks(part, chunk) for part in (q, k, v))  # (B, H, chunks, C, ·); the zeros at the end add nothing
     scores = (q @ k.transpose(-1, -2)).tril()
     if log_decay is None:
@@ -74,4 +75,5 @@ def _states(state: Tensor, sums: Tensor, decay: Tensor) -> Tensor:
 
 
 def _chunks(x: Tensor, chunk: int) -> Tensor:
-    return F.pad(x, (0, 0, 0, -x.shape[2] % chunk)).unflatten(2, (-1, chunk))
+    missing = -x.shape[2] % chunk
+    return (F.pad(x, (0, 0, 0, missing)) if missing else x).unflatten(2, (-1, chunk))

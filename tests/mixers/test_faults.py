@@ -649,7 +649,7 @@ FAULTS = [
         "performer",
         PERFORMER,
         '"peak": peaks[..., -1:].clone()',
-        '"peak": torch.cat([state["peak"], largest], dim=-1)[..., -1:].clone()',
+        '"peak": torch.cat([state["peak"], along.amax(-1)], dim=-1)[..., -1:].clone()',
         "step",
     ),
     Fault(
@@ -672,8 +672,8 @@ FAULTS = [
         "pads that raise the stabiliser",
         "performer",
         PERFORMER,
-        "largest.masked_fill(pads, lowest)",
-        "largest.masked_fill(pads, 9)",
+        "along.masked_fill(~mask[:, None, :, None], torch.finfo(x.dtype).min)",
+        "along.masked_fill(~mask[:, None, :, None], 9)",
         "padding",
     ),
     Fault(
