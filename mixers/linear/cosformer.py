@@ -17,7 +17,8 @@ from mixers.ops.precision import wide, without_autocast
 
 
 class _Cosine(KernelAttention):
-    """Token i weighs token j by relu(q_i)^T relu(k_j) cos(pi / 2 (i - j) / M), over the sum of weights (section 3.2).
+    """Token i weighs token j by relu(q_i)^T relu(k_j) cos(pi / 2 (i - j) / M), over the sum of weights:
+    the paper's cos-based re-weighting.
 
     A subclass says what M is.
     """
@@ -38,7 +39,8 @@ class _Cosine(KernelAttention):
             return F.linear(x.to(dtype), self.qkv.weight.to(dtype), self.qkv.bias.to(dtype))
 
     def turned(self, x: Tensor, start: int, reach: int) -> Tensor:
-        """relu(x) (B, H, N, K) times cosine and sine of its position's angle, (B, H, N, 2 K) (equation 11)."""
+        """relu(x) (B, H, N, K) times cosine and sine of its position's angle, (B, H, N, 2 K):
+        products of queries and keys then hold cos(a - b) = cos a cos b + sin a sin b."""
         position = torch.arange(start, start + x.shape[2], dtype=x.dtype, device=x.device)
         angle = (math.pi / 2 / reach * position)[:, None]
         return torch.cat([F.relu(x) * angle.cos(), F.relu(x) * angle.sin()], dim=-1)

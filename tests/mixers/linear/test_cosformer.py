@@ -10,7 +10,7 @@ from mixers import build
 
 
 def quadratic(mixer, x: Tensor, *, reach: int, floor: float, causal: bool) -> Tensor:
-    """Equation 10 and the normalisation of equation 5, row by row; x (N, 8), two heads."""
+    """The definition, row by row: weights over their sum; x (N, 8), two heads."""
     length = len(x)
     q, k, v = mixer.qkv(x).reshape(length, 3, 2, 4).unbind(1)
     mixed = torch.zeros(length, 2, 4, dtype=x.dtype)
