@@ -199,7 +199,7 @@ def _expect_narrow_state(trial: Trial, mixer: Mixer, dtype: torch.dtype) -> None
 
 def constant_state(trial: Trial) -> None:
     """The bytes of the state do not depend on the position."""
-    mixer, x = trial.mixer(), trial.x()
+    mixer, x = trial.mixer(length=2 * trial.example.length), trial.x()
     state = mixer.init_state(len(x))
     size = _bytes(state)
     expect(size > 0, "the state is empty")

@@ -32,7 +32,9 @@ GRID = "mixers.toeplitz.grid"
 SKI = "mixers.toeplitz.ski"
 CONVOLUTION = "mixers.toeplitz.convolution"
 SOFTMAX = "mixers.attention.softmax"
-ELU = "mixers.linear.elu"
+KERNEL = "mixers.linear.kernel"
+PERFORMER = "mixers.linear.performer"
+COSFORMER = "mixers.linear.cosformer"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
 GFNET = "mixers.spectral.gfnet"
@@ -64,9 +66,9 @@ FAULTS = [
     Fault(
         "a normaliser over the whole sequence",
         "linear_elu",
-        ELU,
-        "mixed = sums[..., :-1] / sums[..., -1:].clamp_min(FLOOR)",
-        "mixed = sums[..., :-1] / sums[..., -1:].mean(2, keepdim=True).clamp_min(FLOOR)",
+        KERNEL,
+        "mixed = sums[..., :-1] / sums[..., -1:].clamp_min(self.floor)",
+        "mixed = sums[..., :-1] / sums[..., -1:].mean(2, keepdim=True).clamp_min(self.floor)",
         "causal",
     ),
     Fault(
@@ -154,11 +156,9 @@ FAULTS = [
     Fault(
         "pads of zero features counted as phi(0) = 1",
         "linear_elu",
-        ELU,
-        "            features[1], values = features[1].masked_fill(pads, 0), values.masked_fill(pads, 0)",
-        "            features[1] = features[1].masked_fill(pads, 1)\n"
-        "            values = values[..., :-1].masked_fill(pads, 0)\n"
-        "            values = F.pad(values, (0, 1), value=1.0)",
+        KERNEL,
+        "            k, values = k.masked_fill(pads, 0), values.masked_fill(pads, 0)",
+        "            k, values = k.masked_fill(pads, 0), F.pad(v.masked_fill(pads, 0), (0, 1), value=1.0)",
         "padding",
     ),
     Fault(
@@ -173,7 +173,7 @@ FAULTS = [
     Fault(
         "a mask turned around in place",
         "linear_elu",
-        ELU,
+        KERNEL,
         "pads = ~mask[:, None, :, None]",
         "pads = mask.logical_not_()[:, None, :, None]",
         "pads",
@@ -199,8 +199,8 @@ FAULTS = [
         "the state dropped at a chunk's edge",
         "linear_elu",
         PRODUCT,
-        "    y = inside + q @ states[:, :, :-1]",
-        "    y = inside + q @ states[:, :, :-1].roll(1, 2)",
+        "    y = scores @ v + q @ states[:, :, :-1]",
+        "    y = scores @ v + q @ states[:, :, :-1].roll(1, 2)",
         "step",
     ),
     Fault(
@@ -321,7 +321,7 @@ FAULTS = [
     Fault(
         "an output in the dtype of the recurrence",
         "linear_elu",
-        ELU,
+        KERNEL,
         "return self.out(mixed.to(dtype).transpose(1, 2).flatten(2))",
         "return self.out(mixed.to(dtype).transpose(1, 2).flatten(2)).to(mixed.dtype)",
         "shape",
@@ -345,8 +345,8 @@ FAULTS = [
     Fault(
         "a denominator without a floor",
         "linear_elu",
-        ELU,
-        "sums[..., -1:].clamp_min(FLOOR)",
+        KERNEL,
+        "sums[..., -1:].clamp_min(self.floor)",
         "sums[..., -1:]",
         "finite",
     ),
@@ -442,7 +442,7 @@ FAULTS = [
     Fault(
         "Python's generator seeded",
         "linear_elu",
-        ELU,
+        KERNEL,
         "        if chunk < 1:",
         '        __import__("random").seed(0)\n        if chunk < 1:',
         "process",
@@ -475,9 +475,9 @@ FAULTS = [
     Fault(
         "random features drawn in forward",
         "linear_elu",
-        ELU,
-        "        dtype = wide(v)",
-        "        dtype = wide(v)\n        v = v + 1e-3 * torch.randn_like(v)",
+        KERNEL,
+        "        values = F.pad(v,",
+        "        v = v + 1e-3 * torch.randn_like(v)\n        values = F.pad(v,",
         "determinism",
     ),
     Fault(
@@ -557,7 +557,7 @@ FAULTS = [
     Fault(
         "a redraw from the global generator",
         "linear_elu",
-        ELU,
+        KERNEL,
         "    def init_state(",
         "    @torch.no_grad()\n    def redraw(self, generator):\n"
         "        self.out.bias.normal_()\n\n    def init_state(",
@@ -696,6 +696,74 @@ FAULTS = [
         '            raise ValueError(f"N={length} is beyond',
         "refusals",
     ),
+    Fault(
+        "a stabiliser over the whole sequence",
+        "performer",
+        PERFORMER,
+        ".cummax(-1).values",
+        ".amax(-1, keepdim=True).expand(-1, -1, 1 + k.shape[2])",
+        "causal",
+    ),
+    Fault(
+        "a stabiliser that forgets all but the last key",
+        "performer",
+        PERFORMER,
+        '"peak": peaks[..., -1:].clone()',
+        '"peak": torch.cat([state["peak"], along.amax(-1)], dim=-1)[..., -1:].clone()',
+        "step",
+    ),
+    Fault(
+        "states that do not decay from chunk to chunk",
+        "performer",
+        PRODUCT,
+        "kept * states[-1] + added",
+        "states[-1] + added",
+        "step",
+    ),
+    Fault(
+        "tokens of a chunk that do not decay",
+        "performer",
+        PRODUCT,
+        "        scores = scores * (since",
+        "        scores = scores + 0 * (since",
+        "step",
+    ),
+    Fault(
+        "pads that raise the stabiliser",
+        "performer",
+        PERFORMER,
+        "along.masked_fill(~mask[:, None, :, None], torch.finfo(x.dtype).min)",
+        "along.masked_fill(~mask[:, None, :, None], 9)",
+        "padding",
+    ),
+    Fault(
+        "directions drawn from the global generator",
+        "performer",
+        PERFORMER,
+        "orthogonal_features(self.features, self.head_dim, generator)",
+        "orthogonal_features(self.features, self.head_dim)",
+        "rules",
+    ),
+    Fault(
+        "directions that state_dict does not carry",
+        "performer",
+        PERFORMER,
+        "orthogonal_features(features, self.head_dim))",
+        "orthogonal_features(features, self.head_dim), persistent=False)",
+        "round_trip",
+    ),
+    Fault("a position that stands still", "cosformer", COSFORMER, '"tokens": end}', '"tokens": start}', "step"),
+    Fault("the current length", "cosformer", COSFORMER, "return self.length", "return length", "prefix"),
+    Fault(
+        "an angle of the position, not of the distance",
+        "cosformer",
+        COSFORMER,
+        "F.relu(x) * angle.sin()]",
+        "F.relu(x) * angle]",
+        "shift",
+    ),
+    Fault("a denominator of zero", "cosformer_tnn", COSFORMER, "    floor = 1e-4", "    floor = 0.0", "finite"),
+    Fault("keys so far alone", "cosformer_tnn", KERNEL, "        if self.causal:", "        if True:", "bidirectional"),
 ]
 
 
