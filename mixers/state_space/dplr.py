@@ -93,10 +93,10 @@ def _generating_function(system: LowRank, readout: Tensor, size: int) -> Tensor:
 
 
 def _cauchy(weight: Tensor, rate: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-    """Re-paired sums (..., D, F) over pairs of weight / (2 (i sine) - cosine rate), plus those of the conjugates.
+    """Sums (..., D, F) over s of w / (2i sine - cosine rate) and of the same with w (..., D, S/2) and rate conjugated.
 
-    A pair adds up to (4 i sine Re w - 2 cosine Re(w conj(rate))) / ((2 i sine - cosine Re rate)^2 + (cosine Im rate)^2):
-    two real numerators over one denominator, so the sum over pairs is a product of real matrices.
+    The two are (4i sine Re w - 2 cosine Re(w conj(rate))) / ((2i sine - cosine Re rate)^2 + (cosine Im rate)^2):
+    two real numerators over one denominator, so the sum is a product of real matrices.
     """
     growth, turn = (part[..., None] for part in (rate.real, rate.imag))  # (D, S/2, 1)
     real = (cosine * turn - 2 * sine) * (cosine * turn + 2 * sine) + (cosine * growth).square()

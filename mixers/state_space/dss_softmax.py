@@ -43,13 +43,17 @@ class Bounded:
         return {"sums": self.weight.new_zeros(batch_size, *self.falling.shape), "position": 0}
 
     def after(self, x: Tensor) -> State:
-        sums = exponential_state(self.falling, x) * ~self.grows + exponential_state(self.falling, x.flip(1)) * self.grows
+        sums = (
+            exponential_state(self.falling, x) * ~self.grows + exponential_state(self.falling, x.flip(1)) * self.grows
+        )
         return {"sums": sums, "position": x.shape[1]}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         position = state["position"]
         if position >= self.longest:
-            raise ValueError(f"token {position + 1} is beyond length={self.longest}, for which the kernel was normalised")
+            raise ValueError(
+                f"token {position + 1} is beyond length={self.longest}, for which the kernel was normalised"
+            )
         zero = torch.zeros_like(self.falling)
         kept = torch.where(self.grows, zero, self.falling).exp()
         entering = torch.where(self.grows, self.falling * position, zero).exp()
@@ -61,8 +65,8 @@ class Bounded:
 class Modes(nn.Module):
     """W, lambda and the steps: k_l = Re sum(W / lambda exp(l dt lambda) / sum over r < L of exp(r dt lambda)).
 
-    Proposition 1b, with 1 / x replaced by conj(x) / (|x|^2 + 1e-7) (appendix A.2). lambda is any number; as in the
-    authors' code the steps dt of its real and of its imaginary part are two.
+    Proposition 1b. lambda is any number. As in the authors' code 1 / x is conj(x) / (|x|^2 + 1e-7), since the sum may
+    vanish, and the steps dt of the real and of the imaginary part of lambda are two.
     """
 
     def __init__(self, dim: int, *, kernels: int, state: int, dt_min: float, dt_max: float):

@@ -56,11 +56,10 @@ class GatedStateSpace(Mixer):
     def __init__(self, dim: int, *, causal: bool, expand: float = 4.0, reduce: float = 0.25, state: int = 512):
         super().__init__()
         require_state(state)
-        widths = {"expand": int(expand * dim), "reduce": int(reduce * dim)}
-        for name, width in widths.items():
-            if width < 1:
-                raise ValueError(f"{name} times dim={dim} must be at least 1")
-        gated, reduced = widths.values()
+        for name, factor in (("expand", expand), ("reduce", reduce)):
+            if int(factor * dim) < 1:
+                raise ValueError(f"{name}={factor} times dim={dim} must be at least 1")
+        gated, reduced = int(expand * dim), int(reduce * dim)
         self.gate = nn.Linear(dim, gated, bias=False)
         self.value = nn.Linear(dim, reduced, bias=False)
         self.norm = nn.LayerNorm(reduced)

@@ -19,7 +19,7 @@ class StructuredStateSpace(StateSpace):
     """x' = A x + B u, y = C x, held by the bilinear rule, plus skip u; then GELU, Linear and GLU.
 
     A = diag(lambda) - P P*, Re lambda = -exp(log_decay), as in the authors' code since Sashimi
-    (https://arxiv.org/abs/2202.09729, section 4.2): it is stable at all parameters. When bidirectional, a second
+    (https://arxiv.org/abs/2202.09729): it is stable at all parameters. When bidirectional, a second
     readout C gives the kernel over the tokens after the present one. `state` is even. Decodes with a constant state.
     """
 

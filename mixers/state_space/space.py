@@ -60,7 +60,7 @@ class Diagonal:
 
 
 class LongConvolution(Mixer):
-    """y = output(k * x + skip x): k is a causal kernel, or one over the past and the present and one over the future."""
+    """y = output(k * x + skip x): k is a causal kernel, or one of past and present beside one of the future."""
 
     def __init__(self, dim: int, *, causal: bool):
         super().__init__()
@@ -90,7 +90,7 @@ class LongConvolution(Mixer):
 
 
 class StateSpace(LongConvolution):
-    """A long convolution whose kernel is the impulse response of a system, by which it decodes with a constant state."""
+    """A long convolution whose kernel is the impulse response of a system, by which it decodes."""
 
     def system(self) -> System:
         """The system of the parameters at hand, in at least float32."""
@@ -124,7 +124,8 @@ def require_steps(dt_min: float, dt_max: float) -> None:
 
 def draw_steps(log_dt: Tensor, bounds: tuple[float, float]) -> None:
     """Fill the logarithms of steps uniformly between those of the bounds."""
-    nn.init.uniform_(log_dt, *map(math.log, bounds))
+    low, high = (math.log(bound) for bound in bounds)
+    nn.init.uniform_(log_dt, low, high)
 
 
 def slow(*names: str) -> dict[str, dict[str, float]]:

@@ -36,6 +36,10 @@ SOFTMAX = "mixers.attention.softmax"
 ELU = "mixers.linear.elu"
 SPACE = "mixers.state_space.space"
 S4D = "mixers.state_space.s4d"
+DPLR = "mixers.state_space.dplr"
+DSS = "mixers.state_space.dss"
+DSS_SOFTMAX = "mixers.state_space.dss_softmax"
+GSS = "mixers.state_space.gss"
 FNET = "mixers.spectral.fnet"
 FOURIER = "mixers.ops.fourier"
 ONLINE = "mixers.ops.online"
@@ -635,6 +639,63 @@ FAULTS = [
         "            return torch.cat([known, known.new_zeros(length - self.longest, known.shape[1])])\n"
         '            raise ValueError(f"N={length} is beyond',
         "refusals",
+    ),
+    Fault(
+        "a kernel whose tail comes round again",
+        "s4",
+        DPLR,
+        "truncated = rows - _times_power(rows, self._matrix(), size)",
+        "truncated = rows",
+        "prefix",
+    ),
+    Fault(
+        "a recurrence without its low-rank part",
+        "s4",
+        DPLR,
+        "        return known - column * inner / ",
+        "        return known - (vector.dim() < 3) * column * inner / ",
+        "step",
+    ),
+    Fault(
+        "output layers that see the mean of all tokens",
+        "dss",
+        DSS,
+        "        return self.out(F.gelu(y))",
+        "        return self.out(F.gelu(y - y.mean(-2, keepdim=True)))",
+        "causal",
+    ),
+    Fault(
+        "a growing mode read one token late",
+        "dss_softmax",
+        DSS_SOFTMAX,
+        "self.falling * (self.longest - 1 - position)",
+        "self.falling * (self.longest - position)",
+        "step",
+    ),
+    Fault(
+        "a kernel beyond the length that normalises it",
+        "dss_softmax",
+        DSS_SOFTMAX,
+        "        if length > self.longest:",
+        "        if False:",
+        "refusals",
+    ),
+    Fault(
+        "a kernel remembered for its length",
+        "dss_softmax_tnn",
+        DSS_SOFTMAX,
+        "        return self.modes.system(length).kernel(length)",
+        "        kernel = self.modes.system(length).kernel(length).detach()\n"
+        '        return vars(self).setdefault("kept", {}).setdefault(length, kernel)',
+        "round_trip",
+    ),
+    Fault(
+        "pads that keep the bias of the norm",
+        "gss",
+        GSS,
+        "self.space(self._values(x), mask)",
+        "self.space(self._values(x))",
+        "padding",
     ),
 ]
 
