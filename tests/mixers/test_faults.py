@@ -10,6 +10,7 @@ from hypothesis import Phase, settings
 from mixers import card, names
 from mixers.laws import LAWS, BrokenLaw, Law, Subject, prove
 from mixers.laws.check import forms_of
+from mixers.registry import load_class
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,12 @@ SOFTMAX = "mixers.attention.softmax"
 KERNEL = "mixers.linear.kernel"
 PERFORMER = "mixers.linear.performer"
 COSFORMER = "mixers.linear.cosformer"
+SPACE = "mixers.state_space.space"
 S4D = "mixers.state_space.s4d"
+DPLR = "mixers.state_space.dplr"
+DSS = "mixers.state_space.dss"
+DSS_SOFTMAX = "mixers.state_space.dss_softmax"
+GSS = "mixers.state_space.gss"
 FNET = "mixers.spectral.fnet"
 GFNET = "mixers.spectral.gfnet"
 AFNO = "mixers.spectral.afno"
@@ -74,9 +80,9 @@ FAULTS = [
     Fault(
         "a detached statistic of the future",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        return self._output(y, x) / (1 + x.detach().square().mean(1, keepdim=True))",
+        SPACE,
+        "        return self.output(y)",
+        "        return self.output(y) / (1 + x.detach().square().mean(1, keepdim=True))",
         "causal",
     ),
     Fault(
@@ -99,10 +105,10 @@ FAULTS = [
     Fault(
         "a leak from one token to the one before it",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
+        SPACE,
+        "        return self.output(y)",
         "        late = x.shape[1] > 3\n"
-        "        return self._output(y + F.pad(x[:, 3:4], (0, 0, 2, x.shape[1] - 3)) if late else y, x)",
+        "        return self.output(y + nn.functional.pad(x[:, 3:4], (0, 0, 2, x.shape[1] - 3)) if late else y)",
         "causal",
     ),
     Fault(
@@ -132,9 +138,9 @@ FAULTS = [
     Fault(
         "a second kernel that is never read",
         "s4d",
-        S4D,
-        "torch.cat([kernels[1, : length - 1].flip(0), kernels[0]])",
-        "torch.cat([0 * kernels[1, : length - 1].flip(0), kernels[0]])",
+        SPACE,
+        "torch.cat([kernels[1, : length - 1].flip(0), past])",
+        "torch.cat([0 * kernels[1, : length - 1].flip(0), past])",
         "bidirectional",
     ),
     Fault(
@@ -239,26 +245,24 @@ FAULTS = [
     Fault(
         "a step that writes to its input",
         "s4d",
-        S4D,
-        '        return self._output(y.to(x.dtype), x), {"sums": sums}',
-        '        out = self._output(y.to(x.dtype), x)\n        x.mul_(2)\n        return out, {"sums": sums}',
+        SPACE,
+        "        return self.output(y.to(x.dtype)), state",
+        "        out = self.output(y.to(x.dtype))\n        x.mul_(2)\n        return out, state",
         "step",
     ),
     Fault(
         "a prefill whose state is the caller's memory",
         "s4d",
-        S4D,
-        """        return self(x), {"sums": exponential_state(rate, x)}
+        SPACE,
+        """self.weight.shape[1:]), x)}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        rate, readout = self._discretise()
-        sums = rate.exp() * state["sums"]""",
-        """        return self(x), {"sums": exponential_state(rate, x) - x[:, -1:].sum(1)[..., None], "last": x[:, -1:]}
+        sums = self.rate.exp() * state["sums"]""",
+        """self.weight.shape[1:]), x) - x[:, -1:].sum(1)[..., None], "last": x[:, -1:]}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        rate, readout = self._discretise()
         last = state.get("last", x[:, None] * 0).sum(1)[..., None]
-        sums = rate.exp() * (state["sums"] + last)""",
+        sums = self.rate.exp() * (state["sums"] + last)""",
         "step",
     ),
     Fault(
@@ -362,9 +366,9 @@ FAULTS = [
     Fault(
         "a gradient that is wrong in float32 alone",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        return self._output(y + 0.01 * (y - y.detach()) * (y.dtype == torch.float32), x)",
+        SPACE,
+        "        return self.output(y)",
+        "        return self.output(y + 0.01 * (y - y.detach()) * (y.dtype == torch.float32))",
         "precision",
     ),
     Fault(
@@ -378,9 +382,9 @@ FAULTS = [
     Fault(
         "batch statistics in training mode alone",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        return self._output(y, x) / (1 + x.square().mean() * self.training)",
+        SPACE,
+        "        return self.output(y)",
+        "        return self.output(y) / (1 + x.square().mean() * self.training)",
         "batch",
     ),
     Fault(
@@ -410,17 +414,17 @@ FAULTS = [
     Fault(
         "a gradient cut off in sequences of more than 64 tokens",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        return self._output(y if x.shape[1] <= 64 else y.detach(), x)",
+        SPACE,
+        "        return self.output(y)",
+        "        return self.output(y if x.shape[1] <= 64 else y.detach())",
         "gradient",
     ),
     Fault(
         "another output in inference mode",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        return self._output(y, x) * (1 + torch.is_inference_mode_enabled())",
+        SPACE,
+        "        return self.output(y)",
+        "        return self.output(y) * (1 + torch.is_inference_mode_enabled())",
         "determinism",
     ),
     Fault(
@@ -434,9 +438,9 @@ FAULTS = [
     Fault(
         "the seed of the whole process set in forward",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        torch.manual_seed(0)\n        return self._output(y, x)",
+        SPACE,
+        "        return self.output(y)",
+        "        torch.manual_seed(0)\n        return self.output(y)",
         "process",
     ),
     Fault(
@@ -450,18 +454,18 @@ FAULTS = [
     Fault(
         "gradients switched on for the whole process",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
-        "        torch.set_grad_enabled(True)\n        return self._output(y, x)",
+        SPACE,
+        "        return self.output(y)",
+        "        torch.set_grad_enabled(True)\n        return self.output(y)",
         "process",
     ),
     Fault(
         "a buffer that changes in eval mode",
         "s4d",
-        S4D,
-        "        return self._output(y, x)",
+        SPACE,
+        "        return self.output(y)",
         '        self.register_buffer("calls", torch.tensor(int(getattr(self, "calls", 0)) + 1))\n'
-        "        return self._output(y, x)",
+        "        return self.output(y)",
         "determinism",
     ),
     Fault(
@@ -491,7 +495,7 @@ FAULTS = [
     Fault(
         "kernels remembered when the parameters are others",
         "s4d",
-        S4D,
+        SPACE,
         "        kernels = self.kernel(length)",
         "        kernels = self.kernel(length)\n"
         "        if not torch.is_grad_enabled():\n"
@@ -542,14 +546,14 @@ FAULTS = [
         "a rule about a parameter that is not there",
         "s4d",
         S4D,
-        'for name in ("log_dt", "log_decay", "frequency")}',
-        'for name in ("log_dt", "log_decay", "frequencies")}',
+        'slow("log_dt", "log_decay", "frequency")',
+        'slow("log_dt", "log_decay", "frequencies")',
         "rules",
     ),
     Fault(
         "a learning rate without bound",
         "s4d",
-        S4D,
+        SPACE,
         '{"lr": 1e-3, "weight_decay": 0.0}',
         '{"lr": math.inf, "weight_decay": 0.0}',
         "rules",
@@ -567,8 +571,8 @@ FAULTS = [
         "a redraw that state_dict does not carry",
         "s4d",
         S4D,
-        "        return F.glu(self.out(F.gelu(y + self.skip * x)), dim=-1)",
-        '        return vars(self).get("drawn", 1) * F.glu(self.out(F.gelu(y + self.skip * x)), dim=-1)\n\n'
+        "        return F.glu(self.out(F.gelu(y)), dim=-1)",
+        '        return vars(self).get("drawn", 1) * F.glu(self.out(F.gelu(y)), dim=-1)\n\n'
         "    def redraw(self, generator):\n"
         '        vars(self)["drawn"] = torch.rand(1, generator=generator)',
         "rules",
@@ -764,6 +768,63 @@ FAULTS = [
     ),
     Fault("a denominator of zero", "cosformer_tnn", COSFORMER, "    floor = 1e-4", "    floor = 0.0", "finite"),
     Fault("keys so far alone", "cosformer_tnn", KERNEL, "        if self.causal:", "        if True:", "bidirectional"),
+    Fault(
+        "a kernel whose tail comes round again",
+        "s4",
+        DPLR,
+        "truncated = rows - _times_power(rows, self._matrix(), size)",
+        "truncated = rows",
+        "prefix",
+    ),
+    Fault(
+        "a recurrence without its low-rank part",
+        "s4",
+        DPLR,
+        "        return known - column * inner / ",
+        "        return known - (vector.dim() < 3) * column * inner / ",
+        "step",
+    ),
+    Fault(
+        "output layers that see the mean of all tokens",
+        "dss",
+        DSS,
+        "        return self.out(F.gelu(y))",
+        "        return self.out(F.gelu(y - y.mean(-2, keepdim=True)))",
+        "causal",
+    ),
+    Fault(
+        "a growing mode read one token late",
+        "dss_softmax",
+        DSS_SOFTMAX,
+        "self.falling * (self.longest - 1 - position)",
+        "self.falling * (self.longest - position)",
+        "step",
+    ),
+    Fault(
+        "a kernel beyond the length that normalises it",
+        "dss_softmax",
+        DSS_SOFTMAX,
+        "        if length > self.longest:",
+        "        if False:",
+        "refusals",
+    ),
+    Fault(
+        "a kernel remembered for its length",
+        "dss_softmax_tnn",
+        DSS_SOFTMAX,
+        "        return self.modes.system(length).kernel(length)",
+        "        kernel = self.modes.system(length).kernel(length).detach()\n"
+        '        return vars(self).setdefault("kept", {}).setdefault(length, kernel)',
+        "round_trip",
+    ),
+    Fault(
+        "pads that keep the bias of the norm",
+        "gss",
+        GSS,
+        "self.space(self._values(x), mask)",
+        "self.space(self._values(x))",
+        "padding",
+    ),
 ]
 
 
@@ -784,6 +845,7 @@ def edited(monkeypatch: pytest.MonkeyPatch):
             source = file.read()
         assert source.count(line) == 1, f"{fault.about}: the line stands {source.count(line)} times in {fault.module}"
         family, name = card(fault.row).target.rsplit(".", 1)
+        load_class(card(fault.row).target)  # a module first imported with the edit would keep it after the test
         for dependent in [*sys.modules]:  # they are imported again, and then see the edit
             if dependent.startswith(("mixers.ops.", f"mixers.{family.split('.')[0]}.")):
                 _forget(dependent, monkeypatch)

@@ -29,7 +29,8 @@ def test_linear_mixers_are_their_coefficients(name: str, causal: bool, length: i
 
 def test_the_mixers_that_name_coefficients():
     found = {name for name, causal in NAMED if built(name, causal, 3)[0].toeplitz(3) is not None}
-    assert found >= {"gtu", "gtu_state_space", "tno", "tno_free", "fd_tno", "convolution", "s4d"}
+    assert found >= {"gtu", "gtu_state_space", "tno", "tno_free", "fd_tno", "convolution"}
+    assert found >= {"s4", "s4d", "dss", "dss_softmax", "dss_softmax_tnn", "gss"}
     assert not found & {"softmax", "linear_elu", "fnet", "gtu_2d", "ski_tno"}
 
 

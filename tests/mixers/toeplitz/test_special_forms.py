@@ -28,15 +28,15 @@ def test_a_causal_convolution_is_a_toeplitz_matrix(width: int):
 def test_a_diagonal_state_space_is_a_toeplitz_matrix():
     """S4D's recurrence, written out from its own discretised parameters, before its output layers."""
     mixer = build("s4d", 3, causal=True, state=8).double()
-    rate, readout = mixer._discretise()
-    coefficients = state_space_coefficients(rate.exp(), torch.ones_like(rate), 2 * readout[0], mixer.skip, 9)
+    rate, readout = mixer.system().rate, mixer.system().weight[0]
+    coefficients = state_space_coefficients(rate.exp(), torch.ones_like(rate), readout, mixer.skip, 9)
     state, outputs = torch.zeros(2, 3, 4, dtype=torch.complex128), []
     for token in X.unbind(1):
         state = rate.exp() * state + token[..., None]
-        outputs.append(2 * (readout[0] * state).sum(-1).real + mixer.skip * token)
+        outputs.append((readout * state).sum(-1).real + mixer.skip * token)
     y = torch.stack(outputs, dim=1)
     torch.testing.assert_close(toeplitz_matmul(coefficients, X, causal=True), y)
-    torch.testing.assert_close(mixer._output(y - mixer.skip * X, X), mixer(X))
+    torch.testing.assert_close(mixer.output(y), mixer(X))
 
 
 @pytest.mark.parametrize("causal", [True, False])
