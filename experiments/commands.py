@@ -23,6 +23,9 @@ console = Console(emoji=False)  # module:M: is no emoji
 
 FORMS = ("causal", "bidirectional")
 
+WIDE = 110
+"""The columns that `list` takes at the least, so that it cuts no name, claim or paper."""
+
 REGISTRY = "registry=FILE.yaml adds the rows of a file"
 
 SETTINGS = "key=value settings, such as task=python train.tokens=1000000; config=FILE.yaml reads more from a file"
@@ -110,7 +113,8 @@ def list_mixers(patterns: list[str]) -> None:
         if not any(fnmatch(name, pattern) for name in known):
             raise UserError(f"no mixer matches {pattern!r}{did_you_mean(pattern, known)}")
     wanted = [name for name in known if any(fnmatch(name, pattern) for pattern in patterns or ["*"])]
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    width = None if console.width >= WIDE else WIDE
+    table = Table(box=None, header_style="bold", pad_edge=False, width=width)
     for header in ("name", "family", "forms", "further claims", "time", "state", "paper"):
         table.add_column(
             header, no_wrap=header != "further claims", min_width=14 if header == "further claims" else None
@@ -120,7 +124,7 @@ def list_mixers(patterns: list[str]) -> None:
         further = [claim for claim in row.claims if claim not in FORMS]
         shown = "both" if len(forms) == 2 else forms[0]
         table.add_row(row.name, row.family, shown, ", ".join(further), row.time, row.state, row.paper.split("/")[-1])
-    console.print(table)
+    console.print(table, crop=False)
 
 
 def show(name: str, settings: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mixers import names
+from mixers import card, names
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
@@ -31,6 +31,9 @@ def refused(result: subprocess.CompletedProcess) -> str:
 def test_list_shows_every_row():
     listed = mixerzoo("list").stdout
     assert all(name in listed for name in names())
+    assert all(card(name).paper.split("/")[-1] in listed for name in names())
+    assert "constant_state" in listed
+    assert "…" not in listed
     assert "gtu" not in mixerzoo("list", "softmax*").stdout
     assert "did you mean softmax" in refused(mixerzoo("list", "sofmax"))
 
