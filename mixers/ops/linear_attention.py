@@ -25,13 +25,18 @@ def causal_product(q: Tensor, k: Tensor, v: Tensor, state: Tensor, *, chunk: int
     least float32. Inside a chunk the product is a masked matrix; between chunks it is the state.
     """
     length = q.shape[2]
-    q, k, v = (_chunks(part, chunk) for part in (q, k, v))  # (B, H, chunks, C, ·); the zeros at the end add nothing
-    sums = k.transpose(-1, -2) @ v  # (B, H, chunks, K, V)
-    states = torch.cat([state[:, :, None], sums], dim=2).cumsum(2)
+    q, k, v = (chunks(part, chunk) for part in (q, k, v))
+    states = chunk_states(k, v, state)
     inside = (q @ k.transpose(-1, -2)).tril() @ v
     y = inside + q @ states[:, :, :-1]
     return y.flatten(2, 3)[:, :, :length], states[:, :, -1].clone()  # a view would keep the states of all chunks
 
 
-def _chunks(x: Tensor, chunk: int) -> Tensor:
+def chunk_states(k: Tensor, v: Tensor, state: Tensor) -> Tensor:
+    """The state before each chunk, and that after the last: k (B, H, chunks, C, K) -> (B, H, chunks + 1, K, V)."""
+    return torch.cat([state[:, :, None], k.transpose(-1, -2) @ v], dim=2).cumsum(2)
+
+
+def chunks(x: Tensor, chunk: int) -> Tensor:
+    """(B, H, N, K) -> (B, H, chunks, C, K), with zeros at the end, which add nothing to sums."""
     return F.pad(x, (0, 0, 0, -x.shape[2] % chunk)).unflatten(2, (-1, chunk))

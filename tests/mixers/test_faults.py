@@ -32,6 +32,7 @@ GRID = "mixers.toeplitz.grid"
 SKI = "mixers.toeplitz.ski"
 CONVOLUTION = "mixers.toeplitz.convolution"
 SOFTMAX = "mixers.attention.softmax"
+GAU = "mixers.attention.gau"
 ELU = "mixers.linear.elu"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
@@ -635,6 +636,23 @@ FAULTS = [
         "            return torch.cat([known, known.new_zeros(length - self.longest, known.shape[1])])\n"
         '            raise ValueError(f"N={length} is beyond',
         "refusals",
+    ),
+    Fault(
+        "scores over the N of the batch",
+        "gau",
+        GAU,
+        "causal=self.causal), self.length\n\n    def init_state",
+        "causal=self.causal), length\n\n    def init_state",
+        "prefix",
+    ),
+    Fault("every key at lag 0", "gau", GAU, "self.bias(0, seen + 1).flip(0)", "self.bias(0, 1)", "step"),
+    Fault(
+        "scores over the N of the batch, pads too",
+        "gau_tnn",
+        GAU,
+        "            return bias_matrix(self.bias, length, causal=self.causal), self.length",
+        "            return bias_matrix(self.bias, length, causal=self.causal), length",
+        "padding",
     ),
 ]
 
