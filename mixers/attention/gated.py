@@ -1,4 +1,4 @@
-"""The parts of the gated attention unit (Hua et al., ICML 2022, https://arxiv.org/abs/2202.10447, section 2 and code 1).
+"""The parts of the gated attention unit (Hua et al., ICML 2022, https://arxiv.org/abs/2202.10447, section 2, code 1).
 
 Shapes: B batch, N length, D dim, E = expand * D inner width, S head_dim, H heads made of one shared representation.
 """

@@ -7,15 +7,12 @@ from torch import Tensor
 
 from mixers.contract import Mixer, State
 from mixers.laws.law import CAUSAL, BrokenLaw, expect, expect_finite, expect_near, largest
-from mixers.laws.subject import LONGEST, Trial
+from mixers.laws.subject import DRAWS, LONGEST, Trial
 
 STEPS = 64
 """How many tokens are decoded one by one at the most; longer prefixes are prefilled."""
 
 DOUBLE = (torch.float64, torch.complex128)
-
-DRAWS = 20
-"""How many mixers may be drawn until one shows that its outputs depend: where a ReLU weighs tokens, it may shut all."""
 
 FAR = 1100
 """A length beyond what tables and chunks usually hold."""

@@ -7,7 +7,7 @@ from mixers.ops.precision import wide
 
 
 def rotate(x: Tensor, start: int, base: float = 10000.0) -> Tensor:
-    """x (..., N, K) at positions start, start + 1, …, turned by position * base^(-2i / K), so products know i - j alone.
+    """x (..., N, K) at positions start, start + 1, …, turned by position * base^(-2i / K): products know i - j alone.
 
     K is even; channels 2i and 2i + 1 turn together. Where positions are halves apart (channels i and i + K / 2), the
     function is the same with the channels in another order.

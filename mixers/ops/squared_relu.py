@@ -24,7 +24,10 @@ def squared_relu_attention(
 
 
 def bias_matrix(bias: Callable[[int, int], Tensor], length: int, *, causal: bool) -> Tensor:
-    """Entry [i, j] (N, N) is the bias of lag i - j; zero for j > i when causal. bias(low, high): of lags low .. high-1."""
+    """Entry [i, j] (N, N) is the bias of lag i - j, zero for j > i when causal.
+
+    bias(low, high) gives that of lags low .. high - 1.
+    """
     values = bias(0 if causal else 1 - length, length)
     if causal:
         values = F.pad(values, (length - 1, 0))

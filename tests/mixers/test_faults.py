@@ -33,6 +33,7 @@ SKI = "mixers.toeplitz.ski"
 CONVOLUTION = "mixers.toeplitz.convolution"
 SOFTMAX = "mixers.attention.softmax"
 GAU = "mixers.attention.gau"
+FLASH = "mixers.attention.flash"
 ELU = "mixers.linear.elu"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
@@ -653,6 +654,23 @@ FAULTS = [
         "            return bias_matrix(self.bias, length, causal=self.causal), self.length",
         "            return bias_matrix(self.bias, length, causal=self.causal), length",
         "padding",
+    ),
+    Fault(
+        "a chunk that sees its own future through the sums",
+        "flash",
+        FLASH,
+        "sums[:, :, :-1] / divisors",
+        "sums[:, :, 1:] / divisors",
+        "causal",
+    ),
+    Fault("a mean over pads too", "flash", FLASH, "else mask.sum(1)", "else mask.sum(1) * 0 + v.shape[1]", "padding"),
+    Fault(
+        "a sum over chunks that is one chunk late in decoding",
+        "flash_tnn",
+        FLASH,
+        "if place == self.chunk - 1:",
+        "if place == 0 and complete:",
+        "step",
     ),
 ]
 
