@@ -34,6 +34,7 @@ CONVOLUTION = "mixers.toeplitz.convolution"
 SOFTMAX = "mixers.attention.softmax"
 GAU = "mixers.attention.gau"
 FLASH = "mixers.attention.flash"
+LONG_SHORT = "mixers.attention.long_short"
 ELU = "mixers.linear.elu"
 S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
@@ -670,6 +671,30 @@ FAULTS = [
         FLASH,
         "if place == self.chunk - 1:",
         "if place == 0 and complete:",
+        "step",
+    ),
+    Fault(
+        "a chunk seen before it is complete",
+        "long_short",
+        LONG_SHORT,
+        "(place // self.chunk * self.rank - 1)[:, None] - vector",
+        "(place // self.chunk * self.rank - 1)[:, None] - vector + self.rank",
+        "causal",
+    ),
+    Fault(
+        "a projection that weighs pads",
+        "long_short",
+        LONG_SHORT,
+        "        if mask is not None:\n            logits",
+        "        if False:\n            logits",
+        "padding",
+    ),
+    Fault(
+        "a chunk compressed one token late in decoding",
+        "long_short",
+        LONG_SHORT,
+        "self._compress(*rest, self.chunk)",
+        "self._compress(*(part[:, :-1] for part in rest), self.chunk)",
         "step",
     ),
 ]
