@@ -36,7 +36,7 @@ class Distances(nn.Module):
         return q @ self._rows(self.vector, count).transpose(-1, -2)
 
     def vectors(self, q: Tensor, distance: Tensor) -> Tensor:
-        """(B, H, N, K) -> (B, H, N, M): what is added for vectors at `distance` (N, M); where it is below 0, anything."""
+        """(B, H, N, K) -> (B, H, N, M): what is added for vectors at `distance` (N, M), anything below 0."""
         scores = self.newest(q, distance.shape[1]).flip(-1)  # by distance 0 .. M-1
         return scores.gather(-1, distance.clamp_min(0).expand(scores.shape))
 

@@ -77,7 +77,7 @@ class LongShortAttention(Mixer):
         return self._split(self.long_norm(keys)), self._split(self.long_norm(values))
 
     def _mix(self, short: Tensor, long: Tensor, values: Tensor, long_values: Tensor) -> Tensor:
-        """One softmax over both kinds of scores, (B, H, …, W, keys) with -inf where unseen, and the output (B, ·, D)."""
+        """The output (B, ·, D) by one softmax over both kinds of scores (B, H, …, W, keys), -inf where unseen."""
         scores = torch.cat([long.to(wide(long)), short.to(wide(short))], dim=-1)
         scores = scores.clamp_min(torch.finfo(scores.dtype).min)  # a row that sees nothing stays finite
         weights = scores.softmax(-1).to(values.dtype)
@@ -157,7 +157,9 @@ class LongShortAttention(Mixer):
         y = self._mix(short, long, values, long_values)[:, 0]
         pairs = zip(state["rest"], (k, v, logits), strict=True)
         rest = tuple(torch.cat([old.to(new.dtype), new], dim=1) for old, new in pairs)
-        new_keys, new_values = self._compress(*rest, self.chunk)  # none, unless this token completes a chunk
+        new_keys, new_values = self._compress(
+            rest[0], rest[1], rest[2], self.chunk
+        )  # none, unless this token completes a chunk
         return y, {
             "keys": keys,
             "values": values,

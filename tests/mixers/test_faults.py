@@ -677,8 +677,8 @@ FAULTS = [
         "a chunk seen before it is complete",
         "long_short",
         LONG_SHORT,
-        "(place // self.chunk * self.rank - 1)[:, None] - vector",
-        "(place // self.chunk * self.rank - 1)[:, None] - vector + self.rank",
+        "long.masked_fill(distance < 0, -torch.inf)",
+        "long.masked_fill(distance < -self.rank, -torch.inf)",
         "causal",
     ),
     Fault(
@@ -693,8 +693,8 @@ FAULTS = [
         "a chunk compressed one token late in decoding",
         "long_short",
         LONG_SHORT,
-        "self._compress(*rest, self.chunk)",
-        "self._compress(*(part[:, :-1] for part in rest), self.chunk)",
+        "self._compress(rest[0], rest[1], rest[2], self.chunk)",
+        "self._compress(rest[0][:, :-1], rest[1][:, :-1], rest[2][:, :-1], self.chunk)",
         "step",
     ),
 ]
