@@ -690,11 +690,11 @@ FAULTS = [
         "padding",
     ),
     Fault(
-        "a chunk compressed one token late in decoding",
+        "the newest chunk in front of the others",
         "long_short",
         LONG_SHORT,
-        "self._compress(rest[0], rest[1], rest[2], self.chunk)",
-        "self._compress(rest[0][:, :-1], rest[1][:, :-1], rest[2][:, :-1], self.chunk)",
+        "torch.cat([long_keys, new_keys], dim=2)",
+        "torch.cat([new_keys, long_keys], dim=2)",
         "step",
     ),
 ]
