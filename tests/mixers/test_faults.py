@@ -40,6 +40,7 @@ S4D = "mixers.state_space.s4d"
 FNET = "mixers.spectral.fnet"
 FOURIER = "mixers.ops.fourier"
 ONLINE = "mixers.ops.online"
+ROTARY = "mixers.ops.rotary"
 ATTENTION = "mixers.ops.attention"
 PRODUCT = "mixers.ops.linear_attention"
 
@@ -114,9 +115,9 @@ FAULTS = [
     Fault(
         "positions counted from the end",
         "softmax_rope",
-        SOFTMAX,
+        ROTARY,
         "even, odd = x.to(dtype).unflatten(-1, (-1, 2)).unbind(-1)",
-        "even, odd = (x.to(dtype) / x.shape[2] ** 0.5).unflatten(-1, (-1, 2)).unbind(-1)",
+        "even, odd = (x.to(dtype) / x.shape[-2] ** 0.5).unflatten(-1, (-1, 2)).unbind(-1)",
         "prefix",
     ),
     Fault(
