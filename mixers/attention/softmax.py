@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mixers.contract import Mixer, State, require_causal, split_heads
 from mixers.ops.attention import attention, attention_backend, require_backend
 from mixers.ops.precision import wide
+from mixers.ops.rotary import rotate
 
 
 class _Attention(Mixer):
@@ -92,13 +93,7 @@ class RotaryAttention(_Attention):
         self.base = base
 
     def rotate(self, x: Tensor, start: int) -> Tensor:
-        dtype = wide(x)
-        frequency = self.base ** -torch.linspace(0, 1, x.shape[-1] // 2 + 1, dtype=dtype, device=x.device)[:-1]
-        position = torch.arange(start, start + x.shape[2], dtype=dtype, device=x.device)
-        angle = position[:, None] * frequency  # (N, K / 2)
-        even, odd = x.to(dtype).unflatten(-1, (-1, 2)).unbind(-1)  # channels 2i and 2i + 1 turn together
-        turned = (even * angle.cos() - odd * angle.sin(), even * angle.sin() + odd * angle.cos())
-        return torch.stack(turned, dim=-1).flatten(-2).to(x.dtype)
+        return rotate(x, start, self.base)
 
 
 class AlibiAttention(_Attention):

@@ -17,6 +17,9 @@ from mixers.registry import NEEDS, build, card, load_class
 LONGEST = 40
 """The largest N that the laws draw by default, and the `length` that mixers are built with that need one."""
 
+DRAWS = 20
+"""How many mixers may be drawn until one shows a dependence: where a ReLU weighs tokens, it may shut all of one's."""
+
 
 @dataclass(frozen=True)
 class Example:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixers.contract import Mixer
 from mixers.laws.law import NEAR, BrokenLaw, expect, expect_finite, expect_near, largest
-from mixers.laws.subject import LONGEST, Trial
+from mixers.laws.subject import DRAWS, LONGEST, Trial
 
 FAR = 300
 """A length beyond the usual chunks and the default length of training, at which derivatives are cheap."""
@@ -91,11 +91,21 @@ def lengths(trial: Trial) -> None:
 
 def reach(trial: Trial) -> None:
     """Every trainable tensor gets a gradient above 1e-8 of the largest one."""
-    mixer = trial.mixer()
+    unreached: dict[str, float] = {}
+    for draw in range(DRAWS):
+        sizes = _gradient_sizes(trial, trial.mixer(seed=draw))
+        small = {name: size for name, size in sizes.items() if size <= 1e-8 * max(sizes.values())}
+        unreached = {name: size for name, size in small.items() if not draw or name in unreached}
+        if not unreached:
+            return
+    name, size = next(iter(unreached.items()))
+    raise BrokenLaw(f"the parameter {name} gets no gradient ({size:.1e})")
+
+
+def _gradient_sizes(trial: Trial, mixer: Mixer) -> dict[str, float]:
+    """The largest gradient of each trainable tensor over three inputs."""
     sizes = {name: 0.0 for name, tensor in mixer.named_parameters() if tensor.requires_grad}
-    if not sizes:
-        return
-    for salt in range(3):
+    for salt in range(3 if sizes else 0):
         mixer.zero_grad()
         y = trial.run(mixer.train(trial.example.training), trial.x(16, salt=salt))
         expect(y.requires_grad, "no parameter gets a gradient")
@@ -103,8 +113,7 @@ def reach(trial: Trial) -> None:
         for name, tensor in mixer.named_parameters():
             if tensor.requires_grad and tensor.grad is not None:
                 sizes[name] = max(sizes[name], largest(tensor.grad))
-    for name, size in sizes.items():
-        expect(size > 1e-8 * max(sizes.values()), f"the parameter {name} gets no gradient ({size:.1e})")
+    return sizes
 
 
 def determinism(trial: Trial) -> None:

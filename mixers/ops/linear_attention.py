@@ -50,13 +50,12 @@ def causal_product(
     if length == 1:
         return causal_step(q, k, v, state, log_decay)
     chunk = min(chunk, max(length, 1))
-    q, k, v = (_chunks(part, chunk) for part in (q, k, v))  # (B, H, chunks, C, ·); the zeros at the end add nothing
+    q, k, v = (chunks(part, chunk) for part in (q, k, v))
     scores = (q @ k.transpose(-1, -2)).tril()
     if log_decay is None:
-        sums = k.transpose(-1, -2) @ v  # (B, H, chunks, K, V)
-        states = torch.cat([state[:, :, None], sums], dim=2).cumsum(2)
+        states = chunk_states(k, v, state)
     else:
-        since = _chunks(log_decay[..., None], chunk).cumsum(3)  # (B, H, chunks, C, 1): from the chunk's start
+        since = chunks(log_decay[..., None], chunk).cumsum(3)  # (B, H, chunks, C, 1): from the chunk's start
         later = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).triu(1)
         scores = scores * (since - since.transpose(-1, -2)).masked_fill(later, -torch.inf).exp()
         total = since[..., -1:, :]
@@ -74,6 +73,12 @@ def _states(state: Tensor, sums: Tensor, decay: Tensor) -> Tensor:
     return torch.stack(states, dim=2)
 
 
-def _chunks(x: Tensor, chunk: int) -> Tensor:
+def chunk_states(k: Tensor, v: Tensor, state: Tensor) -> Tensor:
+    """The state before each chunk, and that after the last: k (B, H, chunks, C, K) -> (B, H, chunks + 1, K, V)."""
+    return torch.cat([state[:, :, None], k.transpose(-1, -2) @ v], dim=2).cumsum(2)
+
+
+def chunks(x: Tensor, chunk: int) -> Tensor:
+    """(B, H, N, K) -> (B, H, chunks, C, K), with zeros at the end, which add nothing to sums."""
     missing = -x.shape[2] % chunk
     return (F.pad(x, (0, 0, 0, missing)) if missing else x).unflatten(2, (-1, chunk))

@@ -37,7 +37,9 @@ KERNEL = "mixers.linear.kernel"
 PERFORMER = "mixers.linear.performer"
 COSFORMER = "mixers.linear.cosformer"
 SPACE = "mixers.state_space.space"
-ELU = "mixers.linear.elu"
+GAU = "mixers.attention.gau"
+FLASH = "mixers.attention.flash"
+LONG_SHORT = "mixers.attention.long_short"
 GMLP = "mixers.mlp.gmlp"
 SCORES = "mixers.mlp.scores"
 SYNTHESIZER = "mixers.mlp.synthesizer"
@@ -52,6 +54,7 @@ AFNO = "mixers.spectral.afno"
 FOURIER = "mixers.ops.fourier"
 ONLINE = "mixers.ops.online"
 PLACES = "mixers.ops.grid"
+ROTARY = "mixers.ops.rotary"
 ATTENTION = "mixers.ops.attention"
 PRODUCT = "mixers.ops.linear_attention"
 
@@ -126,9 +129,9 @@ FAULTS = [
     Fault(
         "positions counted from the end",
         "softmax_rope",
-        SOFTMAX,
+        ROTARY,
         "even, odd = x.to(dtype).unflatten(-1, (-1, 2)).unbind(-1)",
-        "even, odd = (x.to(dtype) / x.shape[2] ** 0.5).unflatten(-1, (-1, 2)).unbind(-1)",
+        "even, odd = (x.to(dtype) / x.shape[-2] ** 0.5).unflatten(-1, (-1, 2)).unbind(-1)",
         "prefix",
     ),
     Fault(
@@ -902,6 +905,64 @@ FAULTS = [
         "mixing.to(values.dtype), values)",
         "mixing.to(values.dtype), values.tanh())",
         "linear",
+    ),
+    Fault(
+        "scores over the N of the batch",
+        "gau",
+        GAU,
+        "causal=self.causal), self.length\n\n    def init_state",
+        "causal=self.causal), length\n\n    def init_state",
+        "prefix",
+    ),
+    Fault("every key at lag 0", "gau", GAU, "self.bias(0, seen + 1).flip(0)", "self.bias(0, 1)", "step"),
+    Fault(
+        "scores over the N of the batch, pads too",
+        "gau_tnn",
+        GAU,
+        "            return bias_matrix(self.bias, length, causal=self.causal), self.length",
+        "            return bias_matrix(self.bias, length, causal=self.causal), length",
+        "padding",
+    ),
+    Fault(
+        "a chunk that sees its own future through the sums",
+        "flash",
+        FLASH,
+        "sums[:, :, :-1] / divisors",
+        "sums[:, :, 1:] / divisors",
+        "causal",
+    ),
+    Fault("a mean over pads too", "flash", FLASH, "else mask.sum(1)", "else mask.sum(1) * 0 + v.shape[1]", "padding"),
+    Fault(
+        "a sum over chunks that is one chunk late in decoding",
+        "flash_tnn",
+        FLASH,
+        "if place == self.chunk - 1:",
+        "if place == 0 and complete:",
+        "step",
+    ),
+    Fault(
+        "a chunk seen before it is complete",
+        "long_short",
+        LONG_SHORT,
+        "long.masked_fill(distance < 0, -torch.inf)",
+        "long.masked_fill(distance < -self.rank, -torch.inf)",
+        "causal",
+    ),
+    Fault(
+        "a projection that weighs pads",
+        "long_short",
+        LONG_SHORT,
+        "        if mask is not None:\n            logits",
+        "        if False:\n            logits",
+        "padding",
+    ),
+    Fault(
+        "the newest chunk in front of the others",
+        "long_short",
+        LONG_SHORT,
+        "torch.cat([long_keys, new_keys], dim=2)",
+        "torch.cat([new_keys, long_keys], dim=2)",
+        "step",
     ),
 ]
 
