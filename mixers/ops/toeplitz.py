@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixers.ops.fourier import circular_product, padded_size, spectrum
+from mixers.ops.fourier import circular_product, spectrum
 from mixers.ops.precision import wide
 
 BACKENDS = ("dense", "fft")
@@ -66,6 +66,12 @@ def prepare(coefficients: Tensor, n: int, dtype: torch.dtype) -> Prepared:
         gap = kernel.new_zeros(kernel.shape[0], size - len(coefficients))
         kernel = torch.cat([kernel[:, n - 1 :], gap, kernel[:, : n - 1]], dim=1)
     return Prepared(spectrum(kernel, size), n, causal, size)
+
+
+def padded_size(length: int) -> int:
+    """The size of transform in which a product of `length` tokens does not wrap: even, 5-smooth, 2N to 2.5 N or 16."""
+    unit = 2 ** max((length - 1).bit_length() - 4, 0)
+    return 2 * unit * next(multiple for multiple in (8, 9, 10, 12, 15, 16) if multiple * unit >= length)
 
 
 def toeplitz_backend(backend: str) -> str:

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from mixers.ops.fourier import padded_size
-from mixers.ops.toeplitz import prepare, toeplitz_matmul, toeplitz_matrix
+from mixers.ops.toeplitz import padded_size, prepare, toeplitz_matmul, toeplitz_matrix
 
 EVERY_LENGTH = [*range(1, 71), 127, 128, 129, 251, 255, 256, 257, 509, 512, 1009]
 
