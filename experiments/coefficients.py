@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -59,15 +60,22 @@ def toeplitz_source(mixer: Mixer) -> DecayingCoefficients | None:
 def _far(mixer: Mixer, length: int, causal: bool) -> tuple[Tensor, np.ndarray]:
     """The coefficients of lags 0 .. M-1, as far as the mixer reaches, and the lags to keep: first all, then fewer."""
     reach = max(length, min(FURTHER * length, LONGEST))
-    try:
-        far = mixer.toeplitz(reach)
-    except ValueError:  # a mixer that ends at its training length
-        reach = length
-        far = mixer.toeplitz(reach)
-    assert far is not None
+    near, far = _forward_lags(mixer, length, causal), _forward_lags(mixer, length, causal)
+    with suppress(ValueError):  # a mixer that ends at its training length
+        far = _forward_lags(mixer, reach, causal)
+    if not torch.allclose(far[:length], near, rtol=1e-3, atol=1e-3 * near.abs().max().item()):
+        far = near  # coefficients that depend on N: those of training alone
+    reach = len(far)
     spread = np.geomspace(SHOWN, reach - 1, 100).round().astype(int) if reach > SHOWN else []
     lags = np.unique([*range(min(SHOWN, reach)), *spread])
-    return far if causal else far[reach - 1 :], lags
+    return far, lags
+
+
+def _forward_lags(mixer: Mixer, length: int, causal: bool) -> Tensor:
+    """The coefficients of lags 0 .. N-1."""
+    found = mixer.toeplitz(length)
+    assert found is not None
+    return found if causal else found[length - 1 :]
 
 
 def _undecayed(mixer: Mixer, lags: np.ndarray, length: int) -> list[float] | None:

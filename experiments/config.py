@@ -125,7 +125,7 @@ def _read_settings(name: str) -> dict[str, Any]:
         shipped = [file.relative_to(SETTINGS).as_posix() for file in files]
         raise UserError(f"config={name} is no file, and not one that comes with mixerzoo{did_you_mean(name, shipped)}")
     content = read_mapping(path)
-    if "registry" in content:
+    if content.get("registry") is not None:
         content["registry"] = str((path.parent / str(content["registry"])).resolve())
     return content
 

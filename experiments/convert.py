@@ -34,8 +34,9 @@ CONVERTED = ("gtu", "gtu_free")
 def convert(folder: Path, order: int | None, out: Path | None, console: Console) -> None:
     """Write the run in `folder` anew as gtu_state_space with `order` exponentials a channel; None: exact (ETSC).
 
-    Prints how far its coefficients are off up to the training length, and the scores before and after. Raises UserError
-    for a run that is unfinished, bidirectional, or of other rows.
+    Prints how far its coefficients are off up to the training length, and the scores before and after. Exact is up to
+    the rounding of float32 phases, about 1e-7 N; an order above (N + 1) / 2 is lowered to it. Raises UserError for a
+    run that is unfinished, bidirectional, or of other rows.
     """
     run, task, model = load_model(folder)
     finished = read_json(folder / "result.json") or {}
@@ -68,10 +69,15 @@ def _require_convertible(folder: Path, run: Run, task: Task, finished: dict[str,
 
 def _settings(run: Run, task: Task, order: int | None, suffix: str) -> Run:
     """The run's settings with every row replaced."""
-    exponentials = (task.length + 1) // 2 if order is None else order
+    exponentials = _limit(task.length) if order is None else min(order, _limit(task.length))
     kept = {key: value for key, value in run.mixer.items() if key in ("expand", "activation")}
     mixer = {"name": "gtu_state_space", **kept, "order": exponentials}
     return dataclasses.replace(run, mixer=mixer, label=f"{run.label}-{suffix}")
+
+
+def _limit(length: int) -> int:
+    """So many exponentials are exact up to N; more would be empty."""
+    return (length + 1) // 2
 
 
 def _transfer(model: nn.Module, converted: nn.Module, length: int, order: int | None, console: Console) -> list[float]:
@@ -91,8 +97,10 @@ def _transfer(model: nn.Module, converted: nn.Module, length: int, order: int | 
 
 
 def _exponentials(source: DecayingCoefficients, length: int, order: int | None) -> tuple[Tensor, Tensor]:
-    if order is not None:
-        return fit_exponentials(source(length), order)
+    # where every lag is a parameter, nothing is smooth enough for fewer exponentials than lags to follow
+    exact = order is None or (order >= _limit(length) and source.longest is not None)
+    if order is not None and not exact:
+        return fit_exponentials(source(length), min(order, _limit(length)))
     rate, weight = exact_exponentials(source.undecayed(length))  # ETSC: the decay joins the poles
     return rate + source.decay.log(torch.float64)[:, None], weight
 

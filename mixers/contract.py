@@ -72,7 +72,7 @@ class Mixer(nn.Module):
 
 
 def fill_pads(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x (B, N, ...) with zeros at pads. It replaces rather than multiplies, so a NaN in a pad harms nobody."""
+    """x (B, N, ...) with zeros at pads. It replaces rather than multiplies, so a NaN in a pad reaches no real token."""
     if mask is None:
         return x
     return x.masked_fill(~mask.reshape(*mask.shape, *[1] * (x.dim() - 2)), 0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mixers.ops.fourier import circular_product, spectrum
-from mixers.ops.precision import wide
+from mixers.ops.precision import wide, without_autocast
 
 BACKENDS = ("dense", "fft")
 
@@ -33,10 +33,11 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise, or what `prepare`
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
     backend: "dense", the definition in O(N^2), or "fft" in O(N log N) time and O(N) memory; "auto" takes the latter.
-    Computes in at least float32 and returns x's dtype. Raises ValueError on other shapes or an unknown backend.
+    Computes in at least float32, under autocast too, and returns x's dtype; by FFT, errors are relative to the largest
+    value of the sequence. Raises ValueError on other shapes and dtypes, or an unknown backend.
     """
-    if x.dim() != 3:
-        raise ValueError(f"x must have shape (B, N, D), not {tuple(x.shape)}")
+    if x.dim() != 3 or not x.is_floating_point():
+        raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
     chosen = toeplitz_backend(backend)
     if isinstance(coefficients, Prepared):
         _check_prepared(coefficients, x, causal, chosen)
@@ -98,7 +99,8 @@ def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:
 def _dense(coefficients: Tensor, x: Tensor, causal: bool) -> Tensor:
     dtype = wide(coefficients, x)
     matrix = toeplitz_matrix(coefficients.to(dtype), causal=causal)
-    return torch.einsum("ijd,bjd->bid", matrix, x.to(dtype)).to(x.dtype)
+    with without_autocast(x):
+        return torch.einsum("ijd,bjd->bid", matrix, x.to(dtype)).to(x.dtype)
 
 
 def _check_coefficients(coefficients: Tensor, x: Tensor, causal: bool) -> None:

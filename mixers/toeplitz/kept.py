@@ -14,7 +14,9 @@ class Keeper(nn.Module):
     """Keeps results only in eval mode with gradients off; train(), load_state_dict and a move drop them.
 
     A parameter or buffer that was replaced or written to is noticed by its identity, version and address. A write
-    through `.data` leaves no trace of itself: call eval() after it. Nothing kept is saved, copied or pickled.
+    through `.data` or numpy, and one by a fused optimizer, leaves no trace of itself: a forward with gradients on,
+    which training has before every step, drops all that is kept; where there was none, call eval() after the write.
+    Nothing kept is saved, copied or pickled.
     """
 
     def __init__(self) -> None:
@@ -24,22 +26,33 @@ class Keeper(nn.Module):
     def drop(self) -> None:
         """Forget all that is kept."""
         self._kept: dict[str, Any] = {}
-        self._marks: list[tuple[Tensor, int, int]] = []
+        self._marks: list[tuple[Tensor, int, Tensor]] = []
 
     def keep(self, name: str, suits: Callable[[Any], bool], compute: Callable[[], Any]) -> Any:
         """What is kept under `name` if it suits, else compute(), which takes its place."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return compute()
+        if self.training or torch.is_grad_enabled():
+            self.drop()
             return compute()
         tensors = list(chain(self.parameters(), self.buffers()))
         if any(tensor.is_inference() for tensor in tensors):  # these do not count their changes
             return compute()
-        marks = [(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors]
-        if not _same(marks, self._marks):
+        if not self._unchanged(tensors):
             self.drop()
-            self._marks = marks
-        if name not in self._kept or not suits(self._kept[name]):
-            self._kept[name] = compute()
-        return self._kept[name]
+            # the detached tensor keeps the storage, so that no other can take its address
+            self._marks = [(tensor, tensor._version, tensor.detach()) for tensor in tensors]
+        kept = self._kept  # if another thread drops it meanwhile, what is computed here is dropped with it
+        if name in kept and suits(kept[name]):
+            return kept[name]
+        value = kept[name] = compute()
+        return value
+
+    def _unchanged(self, tensors: list[Tensor]) -> bool:
+        return len(tensors) == len(self._marks) and all(
+            tensor is marked and tensor._version == version and tensor.data_ptr() == storage.data_ptr()
+            for tensor, (marked, version, storage) in zip(tensors, self._marks, strict=True)
+        )
 
     def train(self, mode: bool = True) -> Keeper:
         """Set training or evaluation mode, and forget all that is kept."""
@@ -56,9 +69,3 @@ class Keeper(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}, "_marks": []}
-
-
-def _same(marks: list[tuple[Tensor, int, int]], others: list[tuple[Tensor, int, int]]) -> bool:
-    return len(marks) == len(others) and all(
-        one[0] is other[0] and one[1:] == other[1:] for one, other in zip(marks, others, strict=True)
-    )

@@ -4,6 +4,7 @@ Qin et al., ICLR 2023, https://arxiv.org/abs/2305.04749, section 3.1.
 Shapes: B batch, N length, D dim, E inner width.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -31,9 +32,9 @@ class Gated(nn.Module):
 
     def __init__(self, dim: int, *, expand: float, activation: str = "silu"):
         super().__init__()
-        self.inner = int(expand * dim)
-        if self.inner < 1:
+        if not 1 <= expand * dim < math.inf:
             raise ValueError(f"expand={expand} times dim={dim} must be at least 1")
+        self.inner = int(expand * dim)
         self.activation = choose(ACTIVATIONS, "activation", activation)
         self.gate = nn.Linear(dim, self.inner)
         self.value = nn.Linear(dim, self.inner)

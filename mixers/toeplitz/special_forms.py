@@ -23,7 +23,8 @@ def state_space_coefficients(poles: Tensor, inputs: Tensor, outputs: Tensor, ski
 
     poles a, inputs b and outputs c are complex (D, S), skip (D,); returns (N, D).
     """
-    powers = poles ** torch.arange(length, device=poles.device)[:, None, None]  # (N, D, S)
+    lags = torch.arange(length, device=poles.device)[:, None, None]
+    powers = torch.where(lags == 0, torch.ones_like(poles), poles**lags)  # (N, D, S); a pole of 0 has 0^0 = 1
     coefficients = (powers * inputs * outputs).sum(-1).real
     return torch.cat([coefficients[:1] + skip, coefficients[1:]])
 

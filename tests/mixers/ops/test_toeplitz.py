@@ -66,11 +66,10 @@ def test_prepared_coefficients_give_the_same_with_gradients(product):
     prepared = prepare(coefficients, x.shape[1], x.dtype)
     y = toeplitz_matmul(prepared, x, causal=causal)
     torch.testing.assert_close(y, toeplitz_matmul(coefficients, x, causal=causal))
-    shorter = x[:, : (x.shape[1] + 1) // 2]
-    torch.testing.assert_close(
-        toeplitz_matmul(prepared, shorter, causal=True) if causal else y[:, :0],
-        y[:, : shorter.shape[1]] if causal else y[:, :0],
-    )
+    length, half = x.shape[1], (x.shape[1] + 1) // 2
+    known = coefficients[:half] if causal else coefficients[length - half : length - 1 + half]
+    shorter = toeplitz_matmul(prepared, x[:, :half], causal=causal)
+    torch.testing.assert_close(shorter, toeplitz_matmul(known, x[:, :half], causal=causal, backend="dense"))
     weights = torch.linspace(1, 2, x.shape[1], dtype=x.dtype)[:, None]
     (through,) = torch.autograd.grad((y * weights).sum(), coefficients)
     torch.testing.assert_close(through, gradients(coefficients.detach(), x, causal, "dense")[1])
@@ -188,7 +187,7 @@ def test_the_padded_size_holds_twice_the_length_and_has_small_factors(length):
     [
         ((4, 2), (1, 5, 2), {"causal": True}, r"must have shape \(5, 2\) \(causal\), not \(4, 2\)"),
         ((5, 2), (1, 5, 2), {"causal": False}, r"must have shape \(9, 2\) \(bidirectional\)"),
-        ((5, 2), (5, 2), {"causal": True}, r"x must have shape \(B, N, D\)"),
+        ((5, 2), (5, 2), {"causal": True}, r"x must have shape \(B, N, D\) and real numbers, not \(5, 2\)"),
         (
             (5, 2),
             (1, 5, 2),
@@ -220,3 +219,16 @@ def test_prepared_coefficients_refuse_what_they_were_not_made_for(x, keywords, m
 def test_prepare_refuses_another_number_of_lags():
     with pytest.raises(ValueError, match=r"must have shape \(5, D\) or \(9, D\), not \(6, 2\)"):
         prepare(torch.ones(6, 2), 5, torch.float32)
+
+
+def test_whole_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"real numbers, not .* of torch.int64"):
+        toeplitz_matmul(torch.ones(5, 2), torch.ones(1, 5, 2, dtype=torch.long), causal=True)
+
+
+@pytest.mark.parametrize("backend", ["dense", "fft"])
+def test_autocast_changes_nothing(backend: str):
+    coefficients, x = torch.randn(40, 3), torch.randn(2, 40, 3)
+    exact = toeplitz_matmul(coefficients, x, causal=True, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(toeplitz_matmul(coefficients, x, causal=True, backend=backend), exact)

@@ -44,8 +44,20 @@ def optimizer_step(mixer):
     torch.optim.SGD(mixer.parameters(), lr=0.1).step()
 
 
+def fused_optimizer_step(mixer):
+    """It does not count as a write: the forward before it must have dropped what was kept."""
+    mixer(X).sum().backward()
+    torch.optim.AdamW(mixer.parameters(), lr=0.1, fused=True).step()
+
+
 def new_storage(mixer):
     weight(mixer).data = 2 * weight(mixer).data
+
+
+def new_storage_four_times(mixer):
+    """The address of the first may come back with the second."""
+    for _ in range(4):
+        weight(mixer).data = 1.5 * weight(mixer).data
 
 
 def new_parameter(mixer):
@@ -94,7 +106,9 @@ def moved(mixer):
 ROADS = [
     in_place,
     optimizer_step,
+    fused_optimizer_step,
     new_storage,
+    new_storage_four_times,
     new_parameter,
     new_module,
     load,
@@ -156,6 +170,21 @@ def test_another_length_dtype_or_context_is_computed_anew(tno):
     with torch.no_grad():
         tno(X)
     assert tno.operator._kept == {}
+
+
+def test_what_a_thread_computed_before_a_change_is_not_kept_after_it(tno):
+    """The weights change, and another call drops what is kept, while the first still computes."""
+    operator = tno.operator
+
+    def compute() -> str:
+        in_place(tno)
+        with torch.no_grad():
+            assert operator.keep("slow", lambda value: True, lambda: "new") == "new"
+        return "old"
+
+    with torch.no_grad():
+        assert operator.keep("slow", lambda value: True, compute) == "old"
+        assert operator.keep("slow", lambda value: True, lambda: "newer") == "new"
 
 
 def test_nothing_kept_is_saved(tno):

@@ -39,6 +39,12 @@ def test_a_diagonal_state_space_is_a_toeplitz_matrix():
     torch.testing.assert_close(mixer.output(y), mixer(X))
 
 
+def test_a_pole_of_zero_is_the_present_token_alone():
+    one, zero = torch.ones(2, 1, dtype=torch.complex128), torch.zeros(2, 1, dtype=torch.complex128)
+    coefficients = state_space_coefficients(zero, one, 3 * one, torch.full((2,), 0.5, dtype=torch.float64), 3)
+    assert coefficients.tolist() == [[3.5, 3.5], [0, 0], [0, 0]]
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_alibi_is_a_toeplitz_bias(causal: bool):
     mixer = build("softmax_alibi", 8, causal=causal, heads=2).double()
