@@ -156,15 +156,13 @@ def _plots(found: Summary) -> list[tuple[str, str, str]]:
 def _toeplitz_plots(
     layers: dict[str, toeplitz_plots.Layers], length: int, colours: dict[str, str]
 ) -> list[tuple[str, str, str]]:
-    matrices = (
-        "How a layer weighs tokens where that is a Toeplitz matrix: outputs down, inputs across, the mean size over "
-        "channels as a share of the largest. First finished seed."
-    )
+    matrices = "The same as matrices: outputs down, inputs across, as a share of the largest. First finished seed."
     by_lag = (
-        "The same by lag, up to 16 times the training length, a line a layer. Dashed: what TNN's encoder gives without "
-        "its decay, which keeps lags that were never trained from mattering."
+        "How much a token weighs by its distance, where mixing is a Toeplitz matrix: the mean size over channels, a line "
+        "a layer. Dashed: what TNN's encoder gives without its decay, which keeps lags that were never trained from "
+        "mattering."
     )
     return [
-        ("Toeplitz matrices", matrices, toeplitz_plots.matrices(layers)),
         ("Coefficients by lag", by_lag, toeplitz_plots.by_lag(layers, length, colours)),
+        ("Toeplitz matrices", matrices, toeplitz_plots.matrices(layers)),
     ]
