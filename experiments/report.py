@@ -158,9 +158,9 @@ def _toeplitz_plots(
 ) -> list[tuple[str, str, str]]:
     matrices = "The same as matrices: outputs down, inputs across, as a share of the largest. First finished seed."
     by_lag = (
-        "How much a token weighs by its distance, where mixing is a Toeplitz matrix: the mean size over channels, a line "
-        "a layer. Dashed: what TNN's encoder gives without its decay, which keeps lags that were never trained from "
-        "mattering."
+        "How much a token weighs by its distance, where mixing is a Toeplitz matrix: the mean size over channels, a "
+        "line a layer. Dashed: what TNN's encoder gives without its decay, which keeps lags that were never trained "
+        "from mattering."
     )
     return [
         ("Coefficients by lag", by_lag, toeplitz_plots.by_lag(layers, length, colours)),
