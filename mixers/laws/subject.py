@@ -131,11 +131,15 @@ class Trial:
             torch.default_generator.manual_seed(self.example.seed + seed)  # torch.manual_seed is slow: GPUs too
             return self.construct(length=length)
 
+    def longest(self, length: int = LONGEST) -> int:
+        """The largest N that a mixer is built for: a multiple of 4, of which a grid has rows and columns."""
+        return -(-max(length, self.example.length) // 4) * 4
+
     def construct(self, *, length: int = LONGEST) -> Mixer:
         """The mixer, drawn from the global generator as it stands."""
         layer = Layer(index=1, depth=3, shared=nn.ParameterDict())
         chunks = dict.fromkeys(self.subject.chunks, self.example.chunk)
-        return self.subject.constructor(self.causal, max(length, self.example.length), layer, chunks)
+        return self.subject.constructor(self.causal, self.longest(length), layer, chunks)
 
     def mixer(self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0) -> Mixer:
         """The mixer in eval mode, its parameters moved away from their initial values."""

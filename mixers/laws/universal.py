@@ -248,7 +248,7 @@ def refusals(trial: Trial) -> None:
     if claims is None:
         return
     if "any_length" not in claims and trial.subject.bounded:
-        longest = max(LONGEST, trial.example.length)
+        longest = trial.longest()
         _expect_refusal(lambda: trial.mixer()(trial.x(longest + 1)), f"N = {longest + 1} beyond length = {longest}")
     if "step" not in claims or not trial.causal:
         _expect_refusal(lambda: trial.mixer().init_state(1), "init_state without a claim of step")

@@ -91,13 +91,14 @@ class Modes(nn.Module):
 
     def system(self, longest: int) -> Bounded:
         """The modes normalised over L = longest."""
-        dtype = wide(self.weight)
+        dtype = torch.float64  # where the sum all but vanishes, its inverse magnifies errors
         base, grows = torch.complex(self.growth.to(dtype), self.frequency.to(dtype)), self.growth > 0
         falling = scaled(base, self.log_dt.to(dtype)) * torch.where(grows, -1, 1)
         scale = ((falling * longest).exp() - 1) * base  # the sum over r < L is a geometric series
         inverse = scale.conj() / (scale.real.square() + scale.imag.square() + FLOOR)
         weight = torch.view_as_complex(self.weight.to(dtype)) * (falling.exp() - 1) * inverse
-        return Bounded(falling, grows, weight, longest)
+        narrow = torch.promote_types(wide(self.weight), torch.complex64)
+        return Bounded(falling.to(narrow), grows, weight.to(narrow), longest)
 
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return slow(*(f"modes.{name}" for name, _ in self.named_parameters()))
