@@ -1,0 +1,46 @@
+"""Any row of the registry with its token mixing replaced by the identity."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from experiments.files import write_text
+from mixers import build, card
+from mixers.contract import Mixer
+
+SUFFIX = "_alone"
+
+
+class Alone(Mixer):
+    """The mixer `of`, causal, given every token as a sequence of its own: (B, N, D) as (B * N, 1, D).
+
+    Projections, gates and all parameters are the row's; no token meets another. The row's own positions are those of
+    the first place; the backbone's stay.
+    """
+
+    def __init__(self, dim: int, length: int, of: str):
+        super().__init__()
+        self.mixer = build(of, dim, causal=True, length=length)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.mixer(x.reshape(-1, 1, x.shape[-1])).reshape(x.shape)
+
+    def toeplitz(self, length: int) -> Tensor | None:
+        return None
+
+
+def write_registry(path: Path, names: list[str]) -> None:
+    """A registry file with a row NAME_alone for each name, at the positions that the row itself asks for."""
+    rows: list[str] = []
+    for name in names:
+        entry: dict[str, Any] = {
+            "class": "benchmarks.alone:Alone",
+            "about": f"{name} without token mixing",
+            "keywords": f"{{of: {name}}}",
+            "claims": "[causal]",
+            "needs": "[length]",
+            "position": card(name).position,
+        }
+        rows += [f"{name}{SUFFIX}:", *(f"  {key}: {value}" for key, value in entry.items())]
+    write_text(path, "\n".join(rows) + "\n")
