@@ -64,7 +64,7 @@ def peak(call: Callable[[], None], device: torch.device) -> float:
     reset_peak_memory(device)
     before = peak_memory(device) or 0
     call()
-    return ((peak_memory(device) or 0) - before) / 1e6
+    return max(0, (peak_memory(device) or 0) - before) / 1e6
 
 
 def attempt(action: Callable[[], Any]) -> Any:
