@@ -9,9 +9,12 @@ views aside. `history` is the Toeplitz product with every token before, as a ref
 
 import argparse
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else `import mixers` finds mixers.py beside this file
 
 import torch
 from matplotlib.figure import Figure

@@ -15,6 +15,8 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else `import mixers` finds mixers.py beside this file
+
 import numpy as np
 import scipy
 import torch

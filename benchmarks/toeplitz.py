@@ -9,8 +9,12 @@ tokens: milliseconds, and the megabytes by which forward and backward raise the 
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else `import mixers` finds mixers.py beside this file
 
 import torch
 from rich.console import Console
