@@ -1,0 +1,86 @@
+"""One-line edits of the spectral rows' sources, and the law that each breaks."""
+
+from tests.mixers.faults.fault import Fault
+
+FNET = "mixers.spectral.fnet"
+GFNET = "mixers.spectral.gfnet"
+AFNO = "mixers.spectral.afno"
+FOURIER = "mixers.ops.fourier"
+
+FAULTS = [
+    Fault("a mean over pads too", "fnet", FNET, "        filled = fill_pads(x, mask)", "        filled = x", "pads"),
+    Fault("a rectified spectrum", "fnet", FNET, ".real.to(x.dtype)", ".abs().to(x.dtype)", "linear"),
+    Fault(
+        "an input clamped in place",
+        "fnet",
+        FNET,
+        "        filled = fill_pads(x, mask)",
+        "        filled = fill_pads(x, mask).clamp_(-2, 2)",
+        "strides",
+    ),
+    Fault(
+        "decoding where nothing is claimed",
+        "fnet",
+        FNET,
+        "    def forward(self",
+        "    def init_state(self, batch_size):\n        return {}\n\n    def forward(self",
+        "refusals",
+    ),
+    Fault(
+        "a filter that knows N",
+        "gfnet",
+        GFNET,
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length)",
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length) / x.shape[1]",
+        "padding",
+    ),
+    Fault(
+        "a window over the places",
+        "gfnet",
+        GFNET,
+        "        return circular_product(self.gains(x).T, fill_pads(x, mask), self.length)",
+        "        window = torch.hann_window(x.shape[1] + 2, dtype=x.dtype)[1:-1, None]\n"
+        "        return circular_product(self.gains(x).T, window * fill_pads(x, mask), self.length)",
+        "shift",
+    ),
+    Fault(
+        "amplitudes without their phases",
+        "gfnet_2d",
+        GFNET,
+        "to_frequencies(on_grid(x, mask, self.grid))",
+        "to_frequencies(on_grid(x, mask, self.grid)).abs()",
+        "linear",
+    ),
+    Fault(
+        "frequencies of the pads too",
+        "afno",
+        AFNO,
+        "        return self.mix(fill_pads(x, mask))",
+        "        return self.mix(x)",
+        "pads",
+    ),
+    Fault(
+        "a threshold that lets nothing through",
+        "afno",
+        AFNO,
+        ", self.threshold)",
+        ", self.threshold + 1e3)",
+        "bidirectional",
+    ),
+    Fault(
+        "a frequency of odd lengths counted once instead of twice",
+        "afno",
+        FOURIER,
+        "    if size % 2 == 0:",
+        "    if size > 1:",
+        "gradient",
+    ),
+    Fault(
+        "an image scaled by its tokens",
+        "afno_2d",
+        AFNO,
+        "        return off_grid(self.mix(on_grid(x, mask, self.grid)), x.shape[1])",
+        "        return off_grid(self.mix(on_grid(x, mask, self.grid) / x.shape[1]), x.shape[1])",
+        "padding",
+    ),
+]
