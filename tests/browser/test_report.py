@@ -49,7 +49,7 @@ def test_it_fits_every_screen_and_asks_for_nothing(browser, report: Path, width:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.requests == [report.as_uri()]
     boxes = page.eval_on_selector_all("figure svg", "all => all.map(one => one.getBoundingClientRect().toJSON())")
-    assert len(boxes) == 6
+    assert len(boxes) == 8
     for box in boxes:
         assert box["width"] >= 250
         assert box["left"] >= 0
@@ -73,6 +73,8 @@ def test_it_says_the_verdict_first_and_shows_every_number(browser, report: Path)
         "Learning over seconds",
         "Bits per byte against length",
         "Speed",
+        "Coefficients by lag",
+        "Toeplitz matrices",
         "Which inputs each output depends on",
     ]
 
