@@ -18,49 +18,86 @@ FAR = 1100
 """A length beyond what tables and chunks usually hold."""
 
 
+CUTS = 20
+"""At how many places at the most `causal` cuts a sequence beside the drawn one, each time elsewhere."""
+
+GRADED = 4
+"""How many tokens are decoded with gradients on, where nothing may be kept between steps, so that each takes longer."""
+
+
 def causal(trial: Trial) -> None:
     """Other draws after the cut leave the outputs before it as they were, and no gradient crosses backwards."""
     length, cut = trial.split
-    mixers = {dtype: trial.mixer(dtype).train(trial.example.training) for dtype in CAUSAL}
-    for dtype, mixer in mixers.items():
-        x = trial.x(length, dtype=dtype)
-        y = trial.run(mixer, x)
-        for scale in (1, 100) if dtype in (torch.float64, torch.float32) else (1,):
-            other = torch.cat([x[:, :cut], scale * trial.x(length, salt=1, dtype=dtype)[:, cut:]], dim=1)
-            z = trial.run(mixer, other)
-            gap, size = largest(y[:, :cut] - z[:, :cut]), max(largest(y), largest(z))
-            message = f"outputs before token {cut} moved by {gap:.2e} of {size:.2e} when later tokens changed"
-            expect(gap <= CAUSAL[dtype] * size, f"{message} ({dtype}, scale {scale})")
-    _expect_causal_under_autocast(trial, mixers[torch.float32], length, cut)
-    mixer = mixers[torch.float64]
+    mixer = trial.mixer().train(trial.example.training)
+    with torch.set_grad_enabled(trial.example.training):
+        y = _expect_causal_outputs(trial, mixer, length, cut, torch.float64)
+        _expect_dependence(trial, mixer, y, length, cut)
+    _expect_causal_gradient(trial, mixer, length, cut, torch.float64)
     _expect_causal_everywhere(trial, mixer.eval(), length)  # dropout would tell the rows apart
-    mixer.train(trial.example.training)
-    backward, whole = _cross_gradients(trial, mixer, length, cut)
+
+
+def narrow_causal(trial: Trial) -> None:
+    """The outputs before the cut stay as they were in float32, float16 and bfloat16 and under autocast too."""
+    length, cut = trial.split
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        mixer = trial.mixer(dtype).train(trial.example.training)
+        with torch.set_grad_enabled(trial.example.training):
+            _expect_causal_outputs(trial, mixer, length, cut, dtype)
+        if dtype == torch.float32:  # rounding may hide what flows to the outputs, but not a gradient that flows back
+            with torch.autocast("cpu", torch.bfloat16):
+                _expect_causal_outputs(trial, mixer, length, cut, dtype)
+                _expect_causal_gradient(trial, mixer, length, cut, dtype)
+
+
+def _expect_causal_outputs(trial: Trial, mixer: Mixer, length: int, cut: int, dtype: torch.dtype) -> Tensor:
+    """Draws of the same scale after the cut, and of 100 times that in wide numbers; returns the outputs."""
+    rounded = torch.bfloat16 if torch.is_autocast_enabled("cpu") else dtype
+    x = trial.x(length, dtype=dtype)
+    y = trial.run(mixer, x)
+    for scale in (1, 100) if rounded in (torch.float64, torch.float32) else (1,):
+        other = torch.cat([x[:, :cut], scale * trial.x(length, salt=1, dtype=dtype)[:, cut:]], dim=1)
+        z = trial.run(mixer, other)
+        gap, size = largest(y[:, :cut] - z[:, :cut]), max(largest(y), largest(z))
+        message = f"outputs before token {cut} moved by {gap:.2e} of {size:.2e} when later tokens changed"
+        expect(gap <= CAUSAL[rounded] * size, f"{message} ({_numbers(dtype)}, scale {scale})")
+    return y
+
+
+def _expect_causal_gradient(trial: Trial, mixer: Mixer, length: int, cut: int, dtype: torch.dtype) -> None:
+    backward, whole = _cross_gradients(trial, mixer, length, cut, dtype)
     message = f"the gradient of outputs before token {cut} by later tokens is {backward:.2e} of {whole:.2e}"
-    expect(backward <= CAUSAL[torch.float64] * whole, message)
-    _expect_dependence(trial, length, cut)
+    expect(backward <= CAUSAL[dtype] * whole, f"{message} ({_numbers(dtype)})")
 
 
-def _expect_dependence(trial: Trial, length: int, cut: int) -> None:
+def _numbers(dtype: torch.dtype) -> str:
+    return "autocast" if torch.is_autocast_enabled("cpu") else str(dtype)
+
+
+def _expect_dependence(trial: Trial, mixer: Mixer, y: Tensor, length: int, cut: int) -> None:
     """Other draws before the cut move the outputs after it, by at least 1e-3 of what other draws everywhere do.
 
-    A bias of the output may be far above all that depends on the input.
+    A bias of the output may be far above all that depends on the input. A mixer that shows nothing is followed by
+    others.
     """
     x, other = trial.x(length), trial.x(length, salt=2)
-    for draw in range(DRAWS):
-        mixer = trial.mixer(seed=draw).train(trial.example.training)
-        inputs = x, torch.cat([other[:, :cut], x[:, cut:]], dim=1), other
-        y, early, everywhere = (trial.run(mixer, tokens)[:, cut:] for tokens in inputs)
-        if largest(y - early) > 1e-3 * largest(y - everywhere):
+    for draw in range(1, DRAWS + 1):
+        inputs = torch.cat([other[:, :cut], x[:, cut:]], dim=1), other
+        early, everywhere = (trial.run(mixer, tokens) for tokens in inputs)
+        if largest((y - early)[:, cut:]) > 1e-3 * largest((y - everywhere)[:, cut:]):
             return
+        mixer = trial.mixer(seed=draw).train(trial.example.training)
+        y = trial.run(mixer, x)
     raise BrokenLaw(f"outputs after token {cut} do not depend on the tokens before it")
 
 
 def _expect_causal_everywhere(trial: Trial, mixer: Mixer, length: int) -> None:
-    """At every cut, or at 40 in a longer sequence, one row of a batch each: a leak may stand at one place alone."""
-    cuts = torch.arange(1, length)[:: -(-length // LONGEST)]
+    """At CUTS places, one row of a batch each: a leak may stand at one place alone."""
+    every = -(-length // CUTS)
+    cuts = torch.arange(1 + trial.example.seed % every, length, every)
     x, other = trial.x(length)[:1], trial.x(length, salt=1)[:1]
     before = torch.arange(length) < cuts[:, None]
+    if not len(cuts):
+        return
     with torch.no_grad():
         y = mixer(x)
         z = mixer(torch.where(before[..., None], x, other))
@@ -70,24 +107,6 @@ def _expect_causal_everywhere(trial: Trial, mixer: Mixer, length: int) -> None:
         f"outputs before token {cuts[worst]} moved by {gaps[worst]:.2e} of {largest(y):.2e} when later tokens changed"
     )
     expect(gaps[worst] <= CAUSAL[torch.float64] * max(largest(y), largest(z)), message)
-
-
-def _expect_causal_under_autocast(trial: Trial, mixer: Mixer, length: int, cut: int) -> None:
-    """Rounding to bfloat16 may hide what flows to the outputs, but not that a gradient flows back from them."""
-    x = trial.x(length, dtype=torch.float32)
-    other = torch.cat([x[:, :cut], trial.x(length, salt=1, dtype=torch.float32)[:, cut:]], dim=1)
-    with torch.autocast("cpu", torch.bfloat16):
-        y, z = trial.run(mixer, x), trial.run(mixer, other)
-        gap, size = largest(y[:, :cut] - z[:, :cut]), max(largest(y), largest(z))
-        message = (
-            f"under autocast, outputs before token {cut} moved by {gap:.2e} of {size:.2e} when later tokens changed"
-        )
-        expect(gap <= CAUSAL[torch.bfloat16] * size, message)
-        backward, whole = _cross_gradients(trial, mixer, length, cut, torch.float32)
-    message = (
-        f"under autocast, the gradient of outputs before token {cut} by later tokens is {backward:.2e} of {whole:.2e}"
-    )
-    expect(backward <= CAUSAL[torch.float32] * whole, message)
 
 
 def prefix(trial: Trial) -> None:
@@ -133,15 +152,15 @@ def padding(trial: Trial) -> None:
     real[-1] = 0  # one row is all pads
     real[0] = max(trial.example.cut, 1)  # at least one row has both tokens and pads
     mask = torch.arange(length) < real[:, None]
+    alone = [mixer(row[None, :count]) for row, count in zip(trial.x(length), real.tolist(), strict=True) if count]
     for pad in (1.0, 1e4, torch.nan):
         x = torch.where(mask[..., None], trial.x(length), pad * trial.x(length, salt=1))
         y = mixer(x, mask)
         if pad == pad:
             expect_finite(y, f"outputs, those at pads of {pad} too")  # a NaN there would spread in the residuals
-        for row, count in enumerate(real.tolist()):
-            if count:
-                alone = mixer(x[row : row + 1, :count])
-                expect_near(y[row : row + 1, :count], alone, f"{count} tokens before {length - count} pads of {pad}")
+        for row, expected in zip(y[real > 0], alone, strict=True):
+            count = expected.shape[1]
+            expect_near(row[None, :count], expected, f"{count} tokens before {length - count} pads of {pad}")
     x = trial.x(length).requires_grad_()
     mixer(x, mask)[mask].sum().backward()
     for name, tensor in [("x", x), *mixer.named_parameters()]:
@@ -150,35 +169,40 @@ def padding(trial: Trial) -> None:
 
 
 def step(trial: Trial) -> None:
-    """init_state, or prefill of any number of tokens, and then step, gives what forward gives, gradients on or off."""
+    """init_state and then step gives what forward gives, gradients on or off; a state is no wider than float32."""
+    mixer = trial.mixer()
     with torch.set_grad_enabled(trial.example.training):
-        mixer = trial.mixer()
-        _expect_steps(trial, mixer)
-        _expect_own_state(trial, mixer)
-        for dtype in (torch.float32, torch.bfloat16):
-            _expect_narrow_state(trial, mixer.to(dtype), dtype)
-
-
-def _expect_steps(trial: Trial, mixer: Mixer) -> None:
-    """Step by step from the empty state, and after prefills of no token and of most."""
-    x, other = trial.x(), trial.x(salt=1)
-    y, z = mixer(x), mixer(other)
-    early = min(x.shape[1], STEPS)
-    states = [mixer.init_state(len(x)), mixer.init_state(len(x))]
+        x, other = trial.x(), trial.x(salt=1)
+        y, z = mixer(x), mixer(other)
+        states = [mixer.init_state(len(x)), mixer.init_state(len(x))]
     _expect_state(states[0], len(x))
-    for place in range(early):
-        for index, (inputs, expected) in enumerate(((x, y), (other, z))):
-            if index == 0 or place < 4:  # two sequences in turns at first: their states must not meet
-                out, states[index] = mixer.step(inputs[:, place], states[index])
-                expect_near(out, expected[:, place], f"step {place} from init_state against forward")
+    for place in range(min(x.shape[1], STEPS)):
+        with torch.set_grad_enabled(trial.example.training and place < GRADED):
+            for index, (inputs, expected) in enumerate(((x, y), (other, z))):
+                if index == 0 or place < 4:  # two sequences in turns at first: their states must not meet
+                    out, states[index] = mixer.step(inputs[:, place], states[index])
+                    expect_near(out, expected[:, place], f"step {place} from init_state against forward")
         _expect_state(states[0], len(x))
+    for dtype in (torch.float32, torch.bfloat16):
+        _expect_narrow_state(trial, mixer.to(dtype), dtype)
+
+
+def prefill(trial: Trial) -> None:
+    """prefill gives what forward gives, and leaves the state from which step goes on, after any number of tokens."""
+    mixer, x = trial.mixer(), trial.x()
+    with torch.set_grad_enabled(trial.example.training):
+        y = mixer(x)
     for cut, end in ((0, 1), (max(trial.example.cut, x.shape[1] - STEPS), x.shape[1])):
-        start, state = mixer.prefill(x[:, :cut])
+        with torch.set_grad_enabled(trial.example.training):
+            start, state = mixer.prefill(x[:, :cut])
         expect_near(start, y[:, :cut], f"prefill of {cut} tokens against forward")
         _expect_state(state, len(x))
         for place in range(cut, end):
-            out, state = mixer.step(x[:, place], state)
+            with torch.set_grad_enabled(trial.example.training and place < cut + GRADED):
+                out, state = mixer.step(x[:, place], state)
             expect_near(out, y[:, place], f"step {place} after a prefill of {cut} tokens against forward")
+    with torch.set_grad_enabled(trial.example.training):
+        _expect_own_state(trial, mixer)
 
 
 def _expect_own_state(trial: Trial, mixer: Mixer) -> None:

@@ -31,11 +31,13 @@ UNIVERSAL = tuple(
 
 CLAIMED = (
     _law(claimed.causal, "causal", True),
+    _law(claimed.narrow_causal, "causal", True),
     _law(claimed.bidirectional, "bidirectional", False),
     _law(claimed.prefix, "prefix", True),
     _law(claimed.any_length, "any_length"),
     _law(claimed.padding, "padding"),
     _law(claimed.step, "step", True),
+    _law(claimed.prefill, "step", True),
     _law(claimed.constant_state, "constant_state", True),
     _law(claimed.linear, "linear"),
     _law(claimed.shift, "shift"),

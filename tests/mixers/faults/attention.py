@@ -18,7 +18,7 @@ FAULTS = [
         "        return self._attend(*self._project(x, 0), self.causal, mask)",
         "        y = self._attend(*self._project(x, 0), self.causal, mask)\n"
         '        return y + 0.01 * y.flip(1) * torch.is_autocast_enabled("cpu")',
-        "causal",
+        "narrow_causal",
     ),
     Fault(
         "a normaliser that knows N",

@@ -55,7 +55,7 @@ FAULTS = [
         SYNTHESIZER,
         "values = self._values(x).clone()",
         "values = self._values(x)",
-        "step",
+        "prefill",
     ),
     Fault(
         "a step with the first position's scores",

@@ -41,7 +41,7 @@ FAULTS = [
         SPACE,
         "        return self.output(y.to(x.dtype)), state",
         "        out = self.output(y.to(x.dtype))\n        x.mul_(2)\n        return out, state",
-        "step",
+        "prefill",
     ),
     Fault(
         "a prefill whose state is the caller's memory",
@@ -56,7 +56,7 @@ FAULTS = [
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = state.get("last", x[:, None] * 0).sum(1)[..., None]
         sums = self.rate.exp() * (state["sums"] + last)""",
-        "step",
+        "prefill",
     ),
     Fault(
         "frequencies rounded to bfloat16",

@@ -68,7 +68,7 @@ FAULTS = [
         CONVOLUTION,
         "[:, x.shape[1] :].clone()",
         "[:, : self.width - 1]",
-        "step",
+        "prefill",
     ),
     Fault(
         "a state kept in the module",
@@ -181,7 +181,7 @@ FAULTS = [
         ONLINE,
         "        if length >> digit & 1:",
         "        if length >> digit & 1 and digit:",
-        "step",
+        "prefill",
     ),
     Fault(
         "a token of the next row of the grid",
