@@ -13,18 +13,29 @@ from torch import Tensor
 
 from mixers.ops.fourier import circular_product, spectrum
 from mixers.ops.precision import wide, without_autocast
+from mixers.ops.tiles import Table, make_table, require_tiles, tile_product
 
-BACKENDS = ("dense", "fft")
+BACKENDS = ("dense", "fft", "tiles")
+
+LONGEST_TILES = 4096
+"""Up to this N, on a GPU, tiles of the matrix take less time than transforms."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The transform (D, size / 2 + 1) of the coefficients over `size` lags."""
+
+    values: Tensor
+    size: int
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Coefficients made ready for products: their spectrum (D, size / 2 + 1) over `size` lags."""
+    """Coefficients made ready for products by one backend."""
 
-    spectrum: Tensor
+    kernel: Spectrum | Table
     length: int  # the largest N
     causal: bool
-    size: int
 
 
 def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool, backend: str = "auto") -> Tensor:
@@ -32,41 +43,48 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
 
     coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise, or what `prepare`
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
-    backend: "dense", the definition in O(N^2), or "fft" in O(N log N) time and O(N) memory; "auto" takes the latter.
-    Computes in at least float32, under autocast too, and returns x's dtype; by FFT, errors are relative to the largest
-    value of the sequence. Raises ValueError on other shapes and dtypes, or an unknown backend.
+    backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
+    tensor cores with sums in float32, in O(N^2) time and O(N) memory, for CUDA and first derivatives; "auto" takes what
+    `toeplitz_backend` says, or what the coefficients were prepared for.
+    But for tiles, computes in at least float32, under autocast too; by FFT, errors are relative to the largest value of
+    the sequence. Returns x's dtype. Raises ValueError on other shapes and dtypes, or a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
-    chosen = toeplitz_backend(backend)
     if isinstance(coefficients, Prepared):
-        _check_prepared(coefficients, x, causal, chosen)
+        _check_prepared(coefficients, x, causal, backend)
     else:
         _check_coefficients(coefficients, x, causal)
     if x.numel() == 0:
         return x * _any_row(coefficients).to(x.dtype)  # empty, and still a function of both
-    if isinstance(coefficients, Tensor) and chosen == "dense":
-        return _dense(coefficients, x, causal)
     if isinstance(coefficients, Tensor):
-        coefficients = prepare(coefficients, x.shape[1], x.dtype)
-    return circular_product(coefficients.spectrum, x, coefficients.size)
+        chosen = toeplitz_backend(backend, x)
+        if chosen == "dense":
+            return _dense(coefficients, x, causal)
+        coefficients = prepare(coefficients, x.shape[1], x.dtype, backend=chosen)
+    kernel = coefficients.kernel
+    return tile_product(kernel, x) if isinstance(kernel, Table) else circular_product(kernel.values, x, kernel.size)
 
 
-def prepare(coefficients: Tensor, n: int, dtype: torch.dtype) -> Prepared:
+def prepare(coefficients: Tensor, n: int, dtype: torch.dtype, *, backend: str = "fft") -> Prepared:
     """The part of the product that does not depend on x, for inputs of up to `n` tokens and of dtype `dtype`.
 
     coefficients: (n, D) for lags 0 .. n-1 of a causal product, (2n-1, D) for lags -(n-1) .. n-1. Differentiable.
-    Raises ValueError on other shapes.
+    Raises ValueError on other shapes, or a backend that prepares nothing.
     """
     if n < 1 or coefficients.dim() != 2 or len(coefficients) not in (n, 2 * n - 1):
         raise ValueError(f"coefficients must have shape ({n}, D) or ({2 * n - 1}, D), not {tuple(coefficients.shape)}")
-    size = padded_size(n)
+    if backend not in ("fft", "tiles"):
+        raise ValueError(f"backend={backend!r} prepares nothing: fft and tiles do")
     kernel = coefficients.to(wide(coefficients, torch.empty(0, dtype=dtype))).T  # (D, lags)
     causal = len(coefficients) == n
+    if backend == "tiles":
+        return Prepared(make_table(kernel, 0 if causal else 1 - n, dtype), n, causal)
+    size = padded_size(n)
     if not causal:  # lag k stands at index k modulo size
         gap = kernel.new_zeros(kernel.shape[0], size - len(coefficients))
         kernel = torch.cat([kernel[:, n - 1 :], gap, kernel[:, : n - 1]], dim=1)
-    return Prepared(spectrum(kernel, size), n, causal, size)
+    return Prepared(Spectrum(spectrum(kernel, size), size), n, causal)
 
 
 def padded_size(length: int) -> int:
@@ -75,15 +93,35 @@ def padded_size(length: int) -> int:
     return 2 * unit * next(multiple for multiple in (8, 9, 10, 12, 15, 16) if multiple * unit >= length)
 
 
-def toeplitz_backend(backend: str) -> str:
-    """The name of the backend that `backend` stands for.
+def require_toeplitz_backend(backend: str) -> str:
+    """The name of a backend, or "auto".
 
     Raises ValueError for one that does not exist.
     """
-    chosen = "fft" if backend == "auto" else backend
-    if chosen not in BACKENDS:
+    if backend not in ("auto", *BACKENDS):
         raise ValueError(f"unknown Toeplitz backend {backend!r}: one of auto, {', '.join(BACKENDS)}")
-    return chosen
+    return backend
+
+
+def toeplitz_backend(backend: str, x: Tensor) -> str:
+    """The backend that `backend` stands for, given x (B, N, D).
+
+    "auto" is tiles on a GPU with tensor cores for N up to LONGEST_TILES in bfloat16 and float16, and in float32 where
+    torch.set_float32_matmul_precision allows TF32; else fft. Raises ValueError for one that does not exist or cannot
+    run.
+    """
+    if require_toeplitz_backend(backend) == "tiles":
+        require_tiles(x)
+    if backend != "auto":
+        return backend
+    return "tiles" if x.is_cuda and x.shape[1] <= LONGEST_TILES and _on_tensor_cores(x) else "fft"
+
+
+def _on_tensor_cores(x: Tensor) -> bool:
+    """Whether products of x's numbers, which are on a GPU, run there."""
+    rounds = x.dtype in (torch.bfloat16, torch.float16)
+    rounds |= x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return rounds and torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
 def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:
@@ -113,17 +151,24 @@ def _check_coefficients(coefficients: Tensor, x: Tensor, causal: bool) -> None:
 
 def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -> None:
     length, channels = x.shape[1:]
-    if backend != "fft":
-        raise ValueError(f"prepared coefficients are spectra: backend={backend!r} cannot use them, fft can")
+    made_for = "tiles" if isinstance(prepared.kernel, Table) else "fft"
+    if require_toeplitz_backend(backend) not in ("auto", made_for):
+        raise ValueError(f"the coefficients were prepared for backend='{made_for}', not {backend!r}")
     if prepared.causal != causal and prepared.length > 1:  # one lag is both forms
         raise ValueError(f"the coefficients were prepared with causal={prepared.causal}, not causal={causal}")
-    if length > prepared.length or channels != len(prepared.spectrum):
-        largest = f"(B, N <= {prepared.length}, {len(prepared.spectrum)})"
+    known = len(prepared.kernel.values)
+    if length > prepared.length or channels != known:
+        largest = f"(B, N <= {prepared.length}, {known})"
         raise ValueError(f"the coefficients were prepared for x of shape {largest}, not {tuple(x.shape)}")
-    precision = prepared.spectrum.real.dtype
-    if torch.promote_types(wide(x), precision) != precision:
+    precision = prepared.kernel.values.real.dtype
+    if made_for == "tiles" and x.dtype != precision:
+        raise ValueError(f"the coefficients were prepared for x of {precision}, not {x.dtype}")
+    if made_for == "fft" and torch.promote_types(wide(x), precision) != precision:
         raise ValueError(f"the coefficients were prepared in {precision}, which is too narrow for x of {x.dtype}")
 
 
 def _any_row(coefficients: Tensor | Prepared) -> Tensor:
-    return coefficients.spectrum.real.sum(1) if isinstance(coefficients, Prepared) else coefficients.sum(0)
+    if isinstance(coefficients, Tensor):
+        return coefficients.sum(0)
+    kernel = coefficients.kernel
+    return kernel.coefficients.sum(1) if isinstance(kernel, Table) else kernel.values.real.sum(1)

@@ -27,7 +27,10 @@ class GridOperator(nn.Module):
             return Operator(coefficients, causal=False, backend=backend)
 
         self.along_row, self.along_column = operator(), operator()
-        self.backend = self.along_row.backend
+
+    def backend_for(self, x: Tensor) -> str:
+        """The backend that the rows run; the columns' is another where one of the two is very long."""
+        return self.along_row.backend_for(on_grid(x, None, self.grid).flatten(0, 1))
 
     def toeplitz(self, length: int) -> None:
         """None: over the tokens in a row, the matrix is Toeplitz within its blocks alone."""

@@ -72,7 +72,7 @@ class OperatorMixer(Mixer):
         return self.operator.toeplitz(length)
 
     def backend_for(self, x: Tensor, mask: Tensor | None = None) -> str:
-        return self.operator.backend
+        return self.operator.backend_for(x)  # the projections keep N, device and dtype
 
 
 class DecodingMixer(OperatorMixer):

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from mixers.contract import State, fill_pads, require_causal
 from mixers.ops import online
-from mixers.ops.precision import wide
-from mixers.ops.toeplitz import Prepared, prepare, toeplitz_backend, toeplitz_matmul
+from mixers.ops.toeplitz import Prepared, prepare, require_toeplitz_backend, toeplitz_backend, toeplitz_matmul
 from mixers.toeplitz.kept import Keeper
 
 
@@ -24,15 +23,19 @@ class Operator(Keeper):
         super().__init__()
         self.coefficients: Any = coefficients
         self.causal = causal
-        self.backend = toeplitz_backend(backend)
+        self.backend = require_toeplitz_backend(backend)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D) in the strides of x; pads (mask False) count as zeros."""
         x = fill_pads(x, mask)
-        length = x.shape[1]
-        if self.backend == "fft" and x.numel():
-            return toeplitz_matmul(self._prepared(length, x), x, causal=self.causal, backend="fft")
-        return toeplitz_matmul(self.coefficients(length), x, causal=self.causal, backend=self.backend)
+        length, backend = x.shape[1], toeplitz_backend(self.backend, x)
+        if backend != "dense" and x.numel():
+            return toeplitz_matmul(self._prepared(length, x, backend), x, causal=self.causal)
+        return toeplitz_matmul(self.coefficients(length), x, causal=self.causal, backend=backend)
+
+    def backend_for(self, x: Tensor) -> str:
+        """The backend that forward(x) runs."""
+        return toeplitz_backend(self.backend, x)
 
     def toeplitz(self, length: int) -> Tensor:
         """The coefficients (M, D)."""
@@ -61,11 +64,11 @@ class Operator(Keeper):
             raise ValueError(f"token {state['tokens'] + 1} is beyond length={longest}")
         return online.advance(x, state, self._lags)
 
-    def _prepared(self, length: int, x: Tensor) -> Prepared:
-        key = (length, wide(x), x.device)
+    def _prepared(self, length: int, x: Tensor, backend: str) -> Prepared:
+        key = (length, backend, x.dtype, x.device)
 
         def compute() -> tuple[tuple, Prepared]:
-            return key, prepare(self.coefficients(length), length, x.dtype)
+            return key, prepare(self.coefficients(length), length, x.dtype, backend=backend)
 
         return self.keep("product", lambda kept: kept[0] == key, compute)[1]
 

@@ -21,8 +21,6 @@ class SparsePlusLowRank(nn.Module):
     called 2R-1 times whatever N is.
     """
 
-    backend = "fft"
-
     def __init__(self, dim: int, *, rank: int, taps: int, warp: float):
         super().__init__()
         if rank < 2 or taps < 1 or taps % 2 == 0:
@@ -38,6 +36,9 @@ class SparsePlusLowRank(nn.Module):
         """Standard normal taps, as in the authors' code; f so small that a sum over R points is of their size."""
         nn.init.normal_(self.taps)
         nn.init.normal_(self.values, std=1 / self.rank)
+
+    def backend_for(self, x: Tensor) -> str:
+        return "fft"
 
     def toeplitz(self, length: int) -> None:
         """None: between the points the matrix is interpolated, and Toeplitz but nearly."""

@@ -207,7 +207,7 @@ def test_bad_input_gets_one_clear_line(coefficients, x, keywords, message):
         (torch.zeros(1, 6, 2), {"causal": True}, r"prepared for x of shape \(B, N <= 5, 2\), not \(1, 6, 2\)"),
         (torch.zeros(1, 5, 3), {"causal": True}, r"prepared for x of shape \(B, N <= 5, 2\)"),
         (torch.zeros(1, 5, 2), {"causal": False}, "prepared with causal=True, not causal=False"),
-        (torch.zeros(1, 5, 2), {"causal": True, "backend": "dense"}, "backend='dense' cannot use them"),
+        (torch.zeros(1, 5, 2), {"causal": True, "backend": "dense"}, "prepared for backend='fft', not 'dense'"),
         (torch.zeros(1, 5, 2).double(), {"causal": True}, "prepared in torch.float32, which is too narrow"),
     ],
 )
