@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mixers.ops.encoder import encode
 from mixers.ops.precision import wide, without_autocast
 from mixers.toeplitz.choices import ACTIVATIONS, NORMS, choose
 
@@ -35,6 +36,9 @@ def sincos(lags: Tensor, length: int, width: int) -> Tensor:
 def _pairs(width: int) -> int:
     return max(width // 2, 1)
 
+
+WIDEST_FUSED = 128
+"""Up to this width, all inner layers of a tile of lags fit on one multiprocessor of a GPU."""
 
 INPUTS = {"integer": integer, "sincos": sincos, "normalised": normalised}
 
@@ -75,6 +79,8 @@ class RelativePositionEncoder(nn.Module):
         self.activation = choose(ACTIVATIONS, "rpe_activation", activation)
         self.norm = choose(NORMS, "rpe_norm", norm)
         self.width, self.residual = width, residual
+        plain = activation == "relu" and norm == "rms" and not residual
+        self.fused = plain and inputs != "sincos" and layers > 0 and width <= WIDEST_FUSED
         widths = [2 * _pairs(width) if inputs == "sincos" else 1] + [width] * (layers + 1) + [dim]
         self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
@@ -82,11 +88,20 @@ class RelativePositionEncoder(nn.Module):
         first, *inner, last = cast("list[nn.Linear]", list(self.linears))
         dtype = wide(first.weight)
         with without_autocast(first.weight):
+            if self.fused and dtype == torch.float32 and first.weight.is_cuda:
+                return _linear(last, self._fused(first, inner, self.features(lags.to(dtype), length, self.width)))
             hidden = _linear(first, self.features(lags.to(dtype), length, self.width))
             for linear in inner:
                 change = _linear(linear, self.activation(self.norm(hidden)))
                 hidden = hidden + change if self.residual else change
             return _linear(last, self.activation(self.norm(hidden)))
+
+    @staticmethod
+    def _fused(first: nn.Linear, inner: list[nn.Linear], features: Tensor) -> Tensor:
+        """What the last layer sees, (M, P), for one feature a lag: layer by layer, a GPU would mostly wait."""
+        weights = torch.stack([linear.weight for linear in inner]).float()
+        biases = torch.stack([linear.bias for linear in (first, *inner)]).float()
+        return encode(features[:, 0], first.weight[:, 0].float(), weights, biases)
 
 
 def _linear(linear: nn.Linear, x: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false
+# (a jitted function has other arguments than its definition)
+"""The inner layers of TNN's relative position encoder in one kernel, and their derivatives in another.
+
+    h_0 = w k + b,   h_l = W_l a(h_{l-1}) + b_l,   a(h) = ReLU(h / (|h| / sqrt(P) + 1e-8));   the output is a(h_L).
+
+A tile of lags goes through all layers on chip: separate operations would take longer to start than to run. In float32.
+Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, T tiles of lags.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LAGS = 32
+"""Lags a tile."""
+
+
+@torch.library.custom_op("mixerzoo::encode_lags", mutates_args=())
+def encode(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
+    """a(h_L), (M, P), and all h_l, (L + 1, M, P): from lags (M,), first (P,), weights (L, P, P), biases (L + 1, P)."""
+    output, hidden = _empty(lags, first, weights, biases)
+    count, width = output.shape
+    with torch.cuda.device_of(lags):
+        _encode[(triton.cdiv(count, LAGS),)](
+            lags, first, weights, biases, output, hidden, count, width, len(weights),
+            LAGS=LAGS, PADDED=max(16, triton.next_power_of_2(width)), num_warps=4,
+        )  # fmt: skip
+    return output, hidden
+
+
+@encode.register_fake
+def _empty(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
+    layers, width = biases.shape
+    return lags.new_empty(len(lags), width), lags.new_empty(layers, len(lags), width)
+
+
+@triton.jit
+def _norm(hidden, width):
+    """|h| / sqrt(P) + 1e-8, (M, 1)."""
+    return tl.sqrt(tl.sum(hidden * hidden, axis=1, keep_dims=True) / width) + 1e-8
+
+
+@triton.jit
+def _encode(
+    lags, first, weights, biases, output, hidden, count, width, layers,
+    LAGS: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
+    known, real = row < count, column < width
+    inside = known[:, None] & real[None, :]
+    place = row[:, None] * width + column[None, :]
+    lag = tl.load(lags + row, mask=known, other=0.0)
+    h = lag[:, None] * tl.load(first + column, mask=real, other=0.0)[None, :]
+    h += tl.load(biases + column, mask=real, other=0.0)[None, :]
+    tl.store(hidden + place, h, mask=inside)
+    for layer in range(layers):
+        a = tl.maximum(h / _norm(h, width), 0.0)
+        square = layer * width * width + column[None, :] * width + column[:, None]  # transposed: [in, out]
+        weight = tl.load(weights + square, mask=real[:, None] & real[None, :], other=0.0)
+        bias = tl.load(biases + (layer + 1) * width + column, mask=real, other=0.0)
+        h = tl.dot(a, weight, input_precision="ieee") + bias[None, :]
+        tl.store(hidden + (layer + 1) * count * width + place, h, mask=inside)
+    tl.store(output + place, tl.maximum(h / _norm(h, width), 0.0), mask=inside)
+
+
+@torch.library.custom_op("mixerzoo::encode_lags_backward", mutates_args=())
+def gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients by first, weights and biases."""
+    layers, count, width = hidden.shape
+    tiles = triton.cdiv(count, LAGS)
+    dfirst, dbiases = doutput.new_empty(tiles, width), doutput.new_empty(tiles, layers, width)
+    dweights = doutput.new_empty(tiles, layers - 1, width, width)
+    with torch.cuda.device_of(lags):
+        _gradients[(tiles,)](
+            doutput, lags, weights, hidden, dfirst, dweights, dbiases, count, width, layers - 1,
+            LAGS=LAGS, PADDED=max(16, triton.next_power_of_2(width)), num_warps=4,
+        )  # fmt: skip
+    return dfirst.sum(0), dweights.sum(0), dbiases.sum(0)
+
+
+@gradients.register_fake
+def _empty_gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    layers, _, width = hidden.shape
+    return doutput.new_empty(width), torch.empty_like(weights), doutput.new_empty(layers, width)
+
+
+@triton.jit
+def _gradients(
+    doutput, lags, weights, hidden, dfirst, dweights, dbiases, count, width, layers,
+    LAGS: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    """One tile's part of each gradient. With u = h / n and n = |h| / sqrt(P) + 1e-8,
+    dh = (du - h (du . u) / (|h| sqrt(P))) / n."""
+    tile = tl.program_id(0)
+    row, column = tile * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
+    known, real = row < count, column < width
+    inside = known[:, None] & real[None, :]
+    square = real[:, None] & real[None, :]
+    place = row[:, None] * width + column[None, :]
+    da = tl.load(doutput + place, mask=inside, other=0.0)
+    h = tl.load(hidden + layers * count * width + place, mask=inside, other=0.0)
+    for back in range(layers + 1):
+        layer = layers - back
+        norm = _norm(h, width)
+        u = h / norm
+        du = tl.where(h > 0, da, 0.0)
+        length = tl.sqrt(tl.sum(h * h, axis=1, keep_dims=True) * width)  # |h| sqrt(P)
+        along = tl.sum(du * u, axis=1, keep_dims=True) / tl.where(length > 0, length, 1.0)
+        dh = (du - h * along) / norm
+        dbias = tl.sum(dh, axis=0)
+        tl.store(dbiases + (tile * (layers + 1) + layer) * width + column, dbias, mask=real)
+        if layer > 0:
+            h = tl.load(hidden + (layer - 1) * count * width + place, mask=inside, other=0.0)
+            a = tl.maximum(h / _norm(h, width), 0.0)
+            entries = column[:, None] * width + column[None, :]  # [out, in]
+            dweight = tl.dot(tl.trans(dh), a, input_precision="ieee")
+            tl.store(dweights + (tile * layers + layer - 1) * width * width + entries, dweight, mask=square)
+            weight = tl.load(weights + (layer - 1) * width * width + entries, mask=square, other=0.0)
+            da = tl.dot(dh, weight, input_precision="ieee")
+        else:
+            lag = tl.load(lags + row, mask=known, other=0.0)
+            tl.store(dfirst + tile * width + column, tl.sum(dh * lag[:, None], axis=0), mask=real)
