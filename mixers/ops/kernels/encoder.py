@@ -60,7 +60,7 @@ def _encode(
         square = layer * width * width + column[None, :] * width + column[:, None]  # transposed: [in, out]
         weight = tl.load(weights + square, mask=real[:, None] & real[None, :], other=0.0)
         bias = tl.load(biases + (layer + 1) * width + column, mask=real, other=0.0)
-        h = tl.dot(a, weight, input_precision="ieee") + bias[None, :]
+        h = tl.dot(a, weight, input_precision="tf32x3") + bias[None, :]
         tl.store(hidden + (layer + 1) * count * width + place, h, mask=inside)
     tl.store(output + place, tl.maximum(h / _norm(h, width), 0.0), mask=inside)
 
@@ -69,15 +69,13 @@ def _encode(
 def gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients by first, weights and biases."""
     layers, count, width = hidden.shape
-    tiles = triton.cdiv(count, LAGS)
-    dfirst, dbiases = doutput.new_empty(tiles, width), doutput.new_empty(tiles, layers, width)
-    dweights = doutput.new_empty(tiles, layers - 1, width, width)
+    dhidden, activations = torch.empty_like(hidden), torch.empty_like(hidden[1:])
     with torch.cuda.device_of(lags):
-        _gradients[(tiles,)](
-            doutput, lags, weights, hidden, dfirst, dweights, dbiases, count, width, layers - 1,
+        _gradients[(triton.cdiv(count, LAGS),)](
+            doutput, weights, hidden, dhidden, activations, count, width, layers - 1,
             LAGS=LAGS, PADDED=max(16, triton.next_power_of_2(width)), num_warps=4,
         )  # fmt: skip
-    return dfirst.sum(0), dweights.sum(0), dbiases.sum(0)
+    return lags @ dhidden[0], dhidden[1:].mT @ activations, dhidden.sum(1)
 
 
 @gradients.register_fake
@@ -88,37 +86,36 @@ def _empty_gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Ten
 
 @triton.jit
 def _gradients(
-    doutput, lags, weights, hidden, dfirst, dweights, dbiases, count, width, layers,
+    doutput, weights, hidden, dhidden, activations, count, width, layers,
     LAGS: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    """One tile's part of each gradient. With u = h / n and n = |h| / sqrt(P) + 1e-8,
-    dh = (du - h (du . u) / (|h| sqrt(P))) / n."""
-    tile = tl.program_id(0)
-    row, column = tile * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
-    known, real = row < count, column < width
-    inside = known[:, None] & real[None, :]
-    square = real[:, None] & real[None, :]
+    """The gradients by all h_l, and all a(h_l) but the last, for one tile."""
+    row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
+    real = column < width
+    inside = (row < count)[:, None] & real[None, :]
     place = row[:, None] * width + column[None, :]
+    entries = column[:, None] * width + column[None, :]  # [out, in]
+    square = real[:, None] & real[None, :]
     da = tl.load(doutput + place, mask=inside, other=0.0)
     h = tl.load(hidden + layers * count * width + place, mask=inside, other=0.0)
-    for back in range(layers + 1):
+    for back in range(layers):
         layer = layers - back
-        norm = _norm(h, width)
-        u = h / norm
-        du = tl.where(h > 0, da, 0.0)
-        length = tl.sqrt(tl.sum(h * h, axis=1, keep_dims=True) * width)  # |h| sqrt(P)
-        along = tl.sum(du * u, axis=1, keep_dims=True) / tl.where(length > 0, length, 1.0)
-        dh = (du - h * along) / norm
-        dbias = tl.sum(dh, axis=0)
-        tl.store(dbiases + (tile * (layers + 1) + layer) * width + column, dbias, mask=real)
-        if layer > 0:
-            h = tl.load(hidden + (layer - 1) * count * width + place, mask=inside, other=0.0)
-            a = tl.maximum(h / _norm(h, width), 0.0)
-            entries = column[:, None] * width + column[None, :]  # [out, in]
-            dweight = tl.dot(tl.trans(dh), a, input_precision="ieee")
-            tl.store(dweights + (tile * layers + layer - 1) * width * width + entries, dweight, mask=square)
-            weight = tl.load(weights + (layer - 1) * width * width + entries, mask=square, other=0.0)
-            da = tl.dot(dh, weight, input_precision="ieee")
-        else:
-            lag = tl.load(lags + row, mask=known, other=0.0)
-            tl.store(dfirst + tile * width + column, tl.sum(dh * lag[:, None], axis=0), mask=real)
+        dh = _dhidden(da, h, width)
+        tl.store(dhidden + layer * count * width + place, dh, mask=inside)
+        weight = tl.load(weights + (layer - 1) * width * width + entries, mask=square, other=0.0)
+        da = tl.dot(dh, weight, input_precision="tf32x3")
+        below = (layer - 1) * count * width + place
+        h = tl.load(hidden + below, mask=inside, other=0.0)
+        tl.store(activations + below, tl.maximum(h / _norm(h, width), 0.0), mask=inside)
+    tl.store(dhidden + place, _dhidden(da, h, width), mask=inside)
+
+
+@triton.jit
+def _dhidden(da, h, width):
+    """The gradient by h, given that by a(h). With u = h / n and n = |h| / sqrt(P) + 1e-8,
+    dh = (du - h (du . u) / (|h| sqrt(P))) / n."""
+    norm = _norm(h, width)
+    du = tl.where(h > 0, da, 0.0)
+    length = tl.sqrt(tl.sum(h * h, axis=1, keep_dims=True) * width)  # |h| sqrt(P)
+    along = tl.sum(du * h, axis=1, keep_dims=True) / norm / tl.where(length > 0, length, 1.0)
+    return (du - h * along) / norm
