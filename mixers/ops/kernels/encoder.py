@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LAGS = 32
+LAGS = 16
 """Lags a tile."""
 
 
