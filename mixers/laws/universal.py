@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -250,9 +251,12 @@ def refusals(trial: Trial) -> None:
         return
     if "any_length" not in claims and trial.subject.bounded:
         longest = trial.longest()
-        _expect_refusal(lambda: trial.mixer()(trial.x(longest + 1)), f"N = {longest + 1} beyond length = {longest}")
-    if "step" not in claims or not trial.causal:
-        _expect_refusal(lambda: trial.mixer().init_state(1), "init_state without a claim of step")
+        what = f"N = {longest + 1} beyond length = {longest}"
+        _expect_refusal(lambda: trial.mixer()(trial.x(longest + 1)), ValueError, what)
+    if "step" not in claims:
+        _expect_refusal(lambda: trial.mixer().init_state(1), NotImplementedError, "init_state without a claim of step")
+    elif not trial.causal:
+        _expect_refusal(lambda: trial.mixer().init_state(1), ValueError, "init_state of the bidirectional form")
 
 
 def rules(trial: Trial) -> None:
@@ -300,9 +304,9 @@ def _expect_finite_run(mixer: Mixer, x: Tensor, what: str) -> None:
             expect_finite(tensor.grad, f"gradient of {name} at {what}")
 
 
-def _expect_refusal(attempt, what: str) -> None:
+def _expect_refusal(attempt: Callable[[], object], kind: type[Exception], what: str) -> None:
     try:
         attempt()
-    except (ValueError, NotImplementedError):
+    except kind:
         return
-    raise BrokenLaw(f"{what} is not refused")
+    raise BrokenLaw(f"{what} is not refused by a {kind.__name__}")

@@ -93,4 +93,4 @@ class CurrentLengthCosineAttention(_Cosine):
         return max(length, 1)
 
     def init_state(self, batch_size: int) -> State:
-        raise ValueError("the weights of all tokens depend on N: with M = N, cosFormer cannot decode token by token")
+        raise NotImplementedError("the weights of all tokens depend on N: with M = N, cosFormer cannot decode")

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 LAGS = 16
 """Lags a tile."""
@@ -34,6 +35,12 @@ def encode(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> tupl
 def _empty(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
     layers, width = biases.shape
     return lags.new_empty(len(lags), width), lags.new_empty(layers, len(lags), width)
+
+
+@register_flop_formula(torch.ops.mixerzoo.encode_lags)
+def _encode_operations(lags, first, weights, biases, **rest) -> int:
+    layers, width, _ = weights
+    return 2 * lags[0] * width * width * layers
 
 
 @triton.jit
@@ -82,6 +89,12 @@ def gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) ->
 def _empty_gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     layers, _, width = hidden.shape
     return doutput.new_empty(width), torch.empty_like(weights), doutput.new_empty(layers, width)
+
+
+@register_flop_formula(torch.ops.mixerzoo.encode_lags_backward)
+def _gradients_operations(doutput, lags, weights, hidden, **rest) -> int:
+    """Those of the kernel; the counter sees the products of weights itself."""
+    return _encode_operations(lags, None, weights, None)
 
 
 @triton.jit

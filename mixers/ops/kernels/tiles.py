@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 WIDTH = 64
 """Tokens a block, and rows and columns of a tile."""
@@ -105,6 +106,11 @@ def _like(values: Tensor, scale: Tensor, x: Tensor, lowest: int, highest: int) -
     return torch.empty_like(x)
 
 
+@register_flop_formula(torch.ops.mixerzoo.toeplitz_tiles)
+def _product_operations(values, scale, x, lowest: int, highest: int, **rest) -> int:
+    return _operations(x, lowest, highest)
+
+
 @triton.jit
 def _product(
     values, scale, x, y, batch, length, blocks, size, origin, least, most,
@@ -158,6 +164,18 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
 @gradient.register_fake
 def _lags(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     return x.new_empty(len(x), highest - lowest + 1, dtype=torch.float32)
+
+
+@register_flop_formula(torch.ops.mixerzoo.toeplitz_tiles_gradient)
+def _gradient_operations(dy, x, lowest: int, highest: int, **rest) -> int:
+    return _operations(x, lowest, highest)
+
+
+def _operations(shape: tuple[int, int, int], lowest: int, highest: int) -> int:
+    """A multiplication and an addition for every entry of every matrix and every sequence."""
+    channels, batch, length = shape
+    below, above = max(lowest, 1 - length), min(highest, length - 1)
+    return 2 * channels * batch * sum(length - abs(lag) for lag in range(below, above + 1))
 
 
 @triton.jit

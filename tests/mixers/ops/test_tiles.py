@@ -1,9 +1,12 @@
 """The tiles of the Toeplitz product are the dense one with its gradients: the kernels, run by triton's interpreter."""
 
+import importlib
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from mixers.ops.toeplitz import prepare, toeplitz_matmul
 
@@ -99,3 +102,15 @@ def test_what_cannot_run_is_refused(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     with pytest.raises(ValueError, match="needs a GPU, and x is on cpu"):
         toeplitz_matmul(coefficients, x, causal=True, backend="tiles")
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_multiplication_is_counted(causal):
+    importlib.import_module("mixers.ops.kernels.tiles")  # a counter knows what was registered before it
+    coefficients, x = (
+        torch.randn(10 if causal else 19, 3, requires_grad=True),
+        torch.randn(2, 10, 3, requires_grad=True),
+    )
+    with FlopCounterMode(display=False) as counter:
+        toeplitz_matmul(coefficients, x, causal=causal, backend="tiles").sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 3 * 2 * (55 if causal else 100)  # forward and two gradients
