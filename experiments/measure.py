@@ -1,9 +1,8 @@
 """What a model costs: operations and state, and the backends it runs."""
 
+import importlib
 import math
 from typing import Any
-
-import importlib
 
 import torch
 from torch import nn
