@@ -6,7 +6,6 @@ over all of them. Shapes: B batch, C channels, H and W pixels, N patches, D dim.
 
 from typing import Any
 
-import torch
 from timm.models.vision_transformer import VisionTransformer, init_weights_vit_timm
 from torch import Tensor, nn
 
@@ -73,18 +72,17 @@ class MixerVisionTransformer(VisionTransformer):
                     init_weights_vit_timm(module, name)
         self.position = position
         self.shared = nn.ParameterDict()
-        place = {"device": timm_keywords.get("device"), "dtype": timm_keywords.get("dtype")}
+        device, dtype = timm_keywords.get("device"), timm_keywords.get("dtype")
         for index, block in enumerate(self.blocks):
             with seeded(seed, f"blocks.{index}.mixer"):
                 mixer = make_mixer(index, len(self.blocks), self.shared)
             attention = MixerAttention(mixer, timm_keywords.get("proj_drop_rate", 0.0))
-            block.attn = attention.to(**place)  # pyright: ignore[reportAttributeAccessIssue]
-        self.shared.to(**place)
+            block.attn = attention.to(device=device, dtype=dtype)  # pyright: ignore[reportAttributeAccessIssue]
+        self.shared.to(device=device, dtype=dtype)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         return super()._pos_embed(x) if self.position is None else self.pos_drop(self.position(x, 0))
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """timm's own, the positions, and what the mixers' rules free of decay, for timm's optimizers."""
         free = {*super().no_weight_decay(), "position.embedding"}

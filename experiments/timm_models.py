@@ -2,10 +2,10 @@
 
     timm.create_model("deit_tiny_mixer", mixer="gtu_2d", mixer_keywords={"decay": 0.9}, drop_path_rate=0.1)
 
-They are DeiT (Touvron et al., 2021, https://arxiv.org/abs/2012.12877) at its tiny and small size with mixers in place of
-attention, without class token, and with pooling over all patches. All of timm's keywords are taken by name; one that a
-mixer cannot honour raises ValueError. timm's own deit_tiny_patch16_224 is what to compare them with. Learning rates that
-mixers bound (optimizer_rules) and random features that they draw anew (redraw) are left to the script.
+They are DeiT (Touvron et al., 2021, https://arxiv.org/abs/2012.12877) at its tiny and small size with mixers in place
+of attention, without class token, and with pooling over all patches. All of timm's keywords are taken by name; one that
+a mixer cannot honour raises ValueError. timm's own deit_tiny_patch16_224 is what to compare them with. Learning rates
+that mixers bound (optimizer_rules) and random features that they draw anew (redraw) are left to the script.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _build(
     """The model, its parts seeded by the next number of torch's generator."""
     require_honourable(timm_keywords)
     patch = to_2tuple(timm_keywords.get("patch_size", 16))
-    height, width = (side // part for side, part in zip(to_2tuple(timm_keywords["img_size"]), patch, strict=True))
+    size = to_2tuple(timm_keywords["img_size"])
+    height, width = int(size[0]) // int(patch[0]), int(size[1]) // int(patch[1])
     make_mixer = mixer_factory(
         rows,
         timm_keywords["embed_dim"],
