@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def make_ema(model: nn.Module, train: Train) -> ModelEmaV3 | None:
     """The average with decay train.ema, None where that is 0.
 
-    Its decay grows with the steps, 1 - (1 + step)^(-2/3) up to train.ema, so that a short run's average has forgotten
+    Its decay grows with the steps, 1 - step^(-2/3) up to train.ema, so that a short run's average has forgotten
     the initial parameters too. Buffers, such as random features, are the model's own.
     """
     if not train.ema:

@@ -200,10 +200,12 @@ def _parquet(root: Path, files: list[Path]) -> dict[str, Any]:
     if not splits:
         raise ValueError(f"{root} holds no parquet file called as on the hub, such as train-00000-of-00001.parquet")
     try:
-        return {str(name): table for name, table in datasets.load_dataset("parquet", data_files=splits).items()}
+        return {
+            name: datasets.load_dataset("parquet", data_files={name: part}, split=name) for name, part in splits.items()
+        }
     except Exception as error:  # pyarrow's and the builder's
         reason = " ".join(str(error.__cause__ or error).split())
-        raise ValueError(f"the parquet files of {root} cannot be read together: {reason}") from error
+        raise ValueError(f"the parquet files of {root} cannot be read: {reason}") from error
 
 
 def _folders(root: Path) -> dict[str, Any]:
