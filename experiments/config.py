@@ -93,6 +93,20 @@ class Comparison:
     train: Train = field(default_factory=Train)
 
 
+@dataclass
+class Speed:
+    """Training steps of mixers at several lengths, timed: the same settings for all but the mixer and the length."""
+
+    task: str = "python"
+    mixers: Any = None  # as in a comparison; null: every row
+    lengths: Any = field(default_factory=lambda: [512, 1024, 2048])
+    block: str | None = None
+    registry: str | None = None
+    out: str | None = None  # a csv file
+    backbone: Backbone = field(default_factory=Backbone)
+    train: Train = field(default_factory=Train)
+
+
 def load(schema: type, arguments: list[str]) -> Any:
     """The settings of a command as an object of `schema` with one more section, `data`, of the task's own options.
 

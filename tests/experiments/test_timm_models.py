@@ -66,7 +66,7 @@ def test_timms_keywords_are_honoured():
     assert model.patch_embed.grid_size == (4, 2)
     assert create("softmax", num_heads=4).blocks[0].attn.mixer.heads == 4
     assert create("softmax").blocks[0].attn.mixer.heads == 3
-    assert create(mixer_keywords={"expand": 2.0}).blocks[0].attn.mixer.gate.out_features == 48
+    assert create("convolution", mixer_keywords={"width": 7}).blocks[0].attn.mixer.width == 7
     model.reset_classifier(7)
     assert model(torch.randn(2, 1, 32, 16)).shape == (2, 7)
 
