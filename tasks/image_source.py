@@ -230,7 +230,7 @@ def _by_class(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
     for inner in _subfolders(folder):
         if inner.name not in labels:
             raise ValueError(f"{inner} is no class of the training images; they know {_some(classes)}")
-        files = sorted(file for file in inner.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = sorted(file for file in inner.rglob("*") if _is_image(file))
         if not files:
             raise ValueError(f"{inner} holds no image ({', '.join(sorted(SUFFIXES))}); extract the data again")
         found += [(str(file), labels[inner.name]) for file in files]
@@ -242,7 +242,7 @@ def _by_class(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
 def _annotated(annotations: Path, classes: list[str]) -> list[tuple[str, int]]:
     """(file, label) of Tiny-ImageNet's validation images: a line each of file, class and four numbers, tabs between."""
     images = annotations.parent / "images"
-    files = {file.name for file in images.glob("*") if file.suffix.lower() in SUFFIXES}
+    files = {file.name for file in images.glob("*") if _is_image(file)}
     labels = {name: label for label, name in enumerate(classes)}
     try:
         lines = annotations.read_text(encoding="utf-8").splitlines()
@@ -268,6 +268,10 @@ def _table(labelled: list[tuple[str, int]], classes: list[str]) -> Any:
     files, labels = zip(*labelled, strict=True)
     features = datasets.Features({"image": datasets.Image(decode=False), LABEL: datasets.ClassLabel(names=classes)})
     return datasets.Dataset.from_dict({"image": list(files), LABEL: list(labels)}, features=features)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -77,6 +77,23 @@ def test_parquet_files_need_not_be_written_by_datasets(tmp_path: Path, cifar: Pa
     assert images.classes == 6  # no names: as many as the training labels say
 
 
+def test_imagenet_is_tested_on_its_validation_images(tmp_path: Path):
+    """The labels of the hub's test images are all -1."""
+    write_cifar(tmp_path)
+    (tmp_path / "plain_text" / "test-00000-of-00001.parquet").rename(tmp_path / "validation-00000-of-00001.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "validation-00000-of-00001.parquet")
+    hidden = table.set_column(1, "label", pyarrow.array([-1] * 12)).replace_schema_metadata(None)
+    pyarrow.parquet.write_table(hidden, tmp_path / "test-00000-of-00001.parquet")
+    images = read(str(tmp_path), None, "imagenet")
+    assert images.test.name == "validation"
+    assert true_labels(images)
+
+
+def test_hidden_files_are_no_images(tmp_path: Path):
+    (write_folders(tmp_path) / "train" / "n00000001" / "._n00000001_0.JPEG").write_bytes(b"what macOS leaves")
+    assert len(read(str(tmp_path), None, "images").train.labels) == 18
+
+
 def test_the_hash_is_of_the_content(tmp_path: Path, folders: Path):
     copy = shutil.copytree(folders, tmp_path / "copy")
     assert read(str(copy), None, "images").hash == read(str(folders), None, "images").hash
