@@ -14,7 +14,7 @@ class ImageOptions:
     size: int = 224  # pixels, height and width
     patch: int = 16  # pixels, height and width
     validation: int = 0  # training images held out to validate on; 0: validate on the test images
-    loaders: int | None = None  # processes that read images ahead; null: 8 beside a GPU, none on a CPU
+    loaders: int | None = None  # processes that read images ahead; null: one a core beside a GPU, none on a CPU
     augment: str = "rand-m9-mstd0.5-inc1"  # timm's auto_augment
     smallest_crop: float = 0.08  # share of the area that a training crop has at the least
     centre: float = 0.875  # share of height and width that is left of images to evaluate on

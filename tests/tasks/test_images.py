@@ -1,5 +1,6 @@
 """Image tasks: the released formats, what is wrong with data, batches, and the metric."""
 
+import copy
 import dataclasses
 import random
 import shutil
@@ -294,6 +295,16 @@ def test_processes_that_read_ahead_change_nothing(cifar: Path):
     for step in (0, 1, 5):
         for one, other in zip(alone.batch(130, seed=0, step=step), helped.batch(130, seed=0, step=step), strict=True):
             assert torch.equal(one, other)
+
+
+def test_runs_that_share_a_task_do_not_take_each_others_batches(cifar: Path):
+    """As where several mixers are timed in turns: each continues a copy of one task."""
+    first = task("cifar10", cifar, validation=4, loaders=2)
+    expected = [first.batch(8, seed=0, step=step)[0] for step in range(4)]
+    copies = [copy.copy(first) for _ in range(2)]
+    for step in range(4):
+        for each in copies:
+            assert torch.equal(each.batch(8, seed=0, step=step)[0], expected[step])
 
 
 def test_an_epoch_holds_every_training_image_once_and_no_other(cifar: Path):
