@@ -95,6 +95,21 @@ def test_keywords_that_a_mixer_cannot_honour_get_one_clear_line(options: dict, m
         create(**options)
 
 
+def test_what_timms_training_script_passes_is_taken():
+    """Its options' defaults; None is what timm leaves out."""
+    model = create(
+        pretrained=False, in_chans=3, drop_rate=0.0, drop_path_rate=None, drop_block_rate=None, global_pool=None,
+        bn_momentum=None, bn_eps=None, scriptable=False, checkpoint_path="", weight_init="",
+    )  # fmt: skip
+    images = torch.randn(2, 3, 32, 32)
+    plain = torch.autograd.grad(model(images).sum(), model.patch_embed.proj.weight)[0]
+    model.set_grad_checkpointing(True)
+    torch.testing.assert_close(torch.autograd.grad(model(images).sum(), model.patch_embed.proj.weight)[0], plain)
+    again = create()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(images), model.eval()(images))
+
+
 def test_masks_are_refused():
     with pytest.raises(ValueError, match="take no attn_mask"):
         create()(torch.randn(1, 3, 32, 32), is_causal=True)
