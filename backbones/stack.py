@@ -95,9 +95,9 @@ class Stack(nn.Module):
         super().__init__()
         self.dim = dim
         self.shared = nn.ParameterDict()
-        make_channel, make_norm = _choose(CHANNELS, "channel", channel), _choose(NORMS, "norm", norm)
+        make_channel, make_norm = choose(CHANNELS, "channel", channel), choose(NORMS, "norm", norm)
         with seeded(seed, "position"):
-            self.position = _choose(POSITIONS, "position", position)(dim, length)
+            self.position = choose(POSITIONS, "position", position)(dim, length)
         self.dropout = nn.Dropout(dropout)
         blocks: list[Block] = []
         for index in range(depth):
@@ -109,7 +109,7 @@ class Stack(nn.Module):
             norms = [make_norm(dim), make_norm(dim)]
             blocks.append(Block(mixer, channel_mixer, norms, prenorm=prenorm, dropout=dropout, drop=drop))
         self.blocks = nn.ModuleList(blocks)
-        make_final = make_norm if final_norm is None else _choose(NORMS, "final_norm", final_norm)
+        make_final = make_norm if final_norm is None else choose(NORMS, "final_norm", final_norm)
         self.norm = make_final(dim) if prenorm else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -144,7 +144,11 @@ class Stack(nn.Module):
         return self.norm(x), {"position": state["position"] + 1, "layers": layers}
 
 
-def _choose(table: dict[str, Any], what: str, name: str) -> Any:
+def choose(table: dict[str, Any], what: str, name: str) -> Any:
+    """The entry of a table.
+
+    Raises ValueError for a name that is not in it.
+    """
     if name not in table:
         raise ValueError(f"{what}={name!r} must be one of {', '.join(table)}")
     return table[name]

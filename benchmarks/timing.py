@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.machine import peak_memory, reset_peak_memory
+from experiments.machine import is_out_of_memory, peak_rise
 from mixers.contract import Mixer
 
 WARM_UP, REPEATS = 3, 10
@@ -61,10 +61,7 @@ def median(call: Callable[[], None], device: torch.device) -> tuple[float, int]:
 
 def peak(call: Callable[[], None], device: torch.device) -> float:
     """Megabytes by which a call raises the peak."""
-    reset_peak_memory(device)
-    before = peak_memory(device) or 0
-    call()
-    return max(0, (peak_memory(device) or 0) - before) / 1e6
+    return (peak_rise(call, device) or 0) / 1e6
 
 
 def attempt(action: Callable[[], Any]) -> Any:
@@ -72,6 +69,4 @@ def attempt(action: Callable[[], Any]) -> Any:
     try:
         return action()
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower():
-            return "out of memory"
-        return type(error).__name__
+        return "out of memory" if is_out_of_memory(error) else type(error).__name__

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from backbones.stack import Stack
+from backbones.stack import MakeMixer, Stack
 from experiments.config import Run
 from experiments.errors import UserError, user_errors
 from mixers.contract import Layer, Mixer
 from mixers.registry import Card, build, card, check_overrides, load_class, require_form
-from tasks.contract import Task
+from tasks.contract import Backbone, Build, Task
 
 TOLERANCE = 0.01
 """How far matched parameter counts may lie apart."""
@@ -23,18 +23,25 @@ TOLERANCE = 0.01
 
 def layer_rows(run: Run) -> list[str]:
     """The row of each layer. `gtu*5,softmax` is a pattern; it repeats until the depth is filled."""
+    return fill_pattern(str(run.mixer["name"]), run.backbone.depth)
+
+
+def fill_pattern(text: str, depth: int) -> list[str]:
+    """The names of a pattern, repeated until the depth is filled.
+
+    Raises UserError for what is no pattern, or does not divide the depth.
+    """
     pattern: list[str] = []
-    for part in str(run.mixer["name"]).split(","):
+    for part in text.split(","):
         name, star, count = part.strip().partition("*")
         if star and not (count.strip().isdigit() and int(count) > 0):
-            raise UserError(f"mixer pattern {run.mixer['name']!r}: {part.strip()!r} must be NAME or NAME*COUNT")
+            raise UserError(f"mixer pattern {text!r}: {part.strip()!r} must be NAME or NAME*COUNT")
         pattern += [name.strip()] * (int(count) if star else 1)
-    if run.backbone.depth % len(pattern):
+    if depth % len(pattern):
         raise UserError(
-            f"mixer pattern {run.mixer['name']!r} names {len(pattern)} layers, "
-            f"which do not divide backbone.depth={run.backbone.depth}"
+            f"mixer pattern {text!r} names {len(pattern)} layers, which do not divide backbone.depth={depth}"
         )
-    return pattern * (run.backbone.depth // len(pattern))
+    return pattern * (depth // len(pattern))
 
 
 def check_mixer_settings(run: Run, causal: bool) -> None:
@@ -86,41 +93,65 @@ def build_model(run: Run, task: Task) -> nn.Module:
     Raises UserError where a value does not suit the mixer.
     """
     with user_errors():
-        return task.model(build_stack(run, causal=task.causal, length=task.length, grid=task.grid), seed=run.seed)
+        return task.model(_builder(run, causal=task.causal, length=task.length, grid=task.grid), seed=run.seed)
 
 
 def build_stack(run: Run, *, causal: bool, length: int, grid: tuple[int, int] | None) -> Stack:
     """The stack of a resolved run for inputs of up to `length` tokens, a grid of them where the task has images."""
-    rows, backbone = layer_rows(run), run.backbone
+    return _builder(run, causal=causal, length=length, grid=grid)(Stack)
+
+
+def _builder(run: Run, *, causal: bool, length: int, grid: tuple[int, int] | None) -> Build:
+    """What builds a backbone of the run's mixers and settings."""
+    backbone = run.backbone
     assert backbone.width is not None
+    make_mixer = mixer_factory(
+        layer_rows(run),
+        backbone.dim,
+        causal=causal,
+        length=length,
+        grid=grid,
+        registry=run.registry,
+        overrides=_overrides(run),
+    )
+    settings = {
+        "width": backbone.width,
+        "length": length,
+        "channel": backbone.channel,
+        "norm": backbone.norm,
+        "final_norm": backbone.final_norm,
+        "prenorm": backbone.prenorm,
+        "position": backbone.position,
+        "dropout": backbone.dropout,
+        "drop_path": backbone.drop_path,
+        "seed": run.seed,
+    }
+
+    def build_backbone(backbone: Callable[..., Backbone], **own: Any) -> Backbone:
+        return backbone(run.backbone.dim, run.backbone.depth, make_mixer, **settings, **own)
+
+    return build_backbone
+
+
+def mixer_factory(
+    rows: list[str],
+    dim: int,
+    *,
+    causal: bool,
+    length: int,
+    grid: tuple[int, int] | None,
+    registry: str | None,
+    overrides: dict[str, Any],
+) -> MakeMixer:
+    """What builds the mixer of a layer, `rows` naming the row of each."""
 
     def make_mixer(index: int, depth: int, shared: nn.ParameterDict) -> nn.Module:
+        layer = Layer(index, depth, shared)
         return build(
-            rows[index],
-            backbone.dim,
-            causal=causal,
-            length=length,
-            grid=grid,
-            layer=Layer(index, depth, shared),
-            registry=run.registry,
-            **_overrides(run),
+            rows[index], dim, causal=causal, length=length, grid=grid, layer=layer, registry=registry, **overrides
         )
 
-    return Stack(
-        backbone.dim,
-        backbone.depth,
-        make_mixer,
-        width=backbone.width,
-        length=length,
-        channel=backbone.channel,
-        norm=backbone.norm,
-        final_norm=backbone.final_norm,
-        prenorm=backbone.prenorm,
-        position=backbone.position,
-        dropout=backbone.dropout,
-        drop_path=backbone.drop_path,
-        seed=run.seed,
-    )
+    return make_mixer
 
 
 def count_parameters(model: nn.Module) -> int:

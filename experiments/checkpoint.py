@@ -21,10 +21,19 @@ def checkpoint_file(folder: Path) -> Path:
 
 
 def save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any], settings: dict[str, Any]
+    folder: Path,
+    modules: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    settings: dict[str, Any],
 ) -> None:
-    """Replace the run's checkpoint. One file holds all of it, so that it is whole or the one before."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    """Replace the run's checkpoint. One file holds all of it, so that it is whole or the one before.
+
+    `modules` is the model, and its moving average where there is one, as `ema`.
+    """
+    tensors = {
+        f"{part}.{name}": tensor for part, module in modules.items() for name, tensor in module.state_dict().items()
+    }
     state = optimizer.state_dict()["state"]
     tensors |= {f"optimizer.{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
     tensors["random.cpu"] = torch.get_rng_state()
@@ -37,9 +46,14 @@ def save(
 
 
 def load(
-    folder: Path, model: nn.Module, settings: dict[str, Any], optimizer: torch.optim.Optimizer | None = None
+    folder: Path,
+    model: nn.Module,
+    settings: dict[str, Any],
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    part: str = "model",
 ) -> dict[str, Any] | None:
-    """Load the run's checkpoint into the model (and optimizer and random state); returns its progress.
+    """Load a part of the run's checkpoint into the model (and optimizer and random state); returns its progress.
 
     None where there is none. Raises UserError for a file that is damaged or of other settings.
     """
@@ -51,7 +65,7 @@ def load(
     if other:
         raise UserError(f"{path} belongs to other settings ({'; '.join(other[:3])}); remove it or restore config.yaml")
     try:
-        model.load_state_dict(_below(tensors, "model."))
+        model.load_state_dict(_below(tensors, f"{part}."))
     except RuntimeError as error:
         raise UserError(f"{path} does not fit the model: {str(error).splitlines()[-1].strip()}") from error
     if optimizer is not None:

@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     child = add("report", report, "Rebuild the report of a comparison from what its runs left.")
     child.add_argument("folder", type=Path)
+    child = add("speed", speed, "Time training steps of mixers at several lengths, and their peak memory.")
+    child.add_argument("settings", nargs="*", help=SETTINGS + "; mixers=[NAME,NAME] lengths=[512,1024] out=FILE.csv")
     child = add("extrapolate", extrapolate, "Score trained runs at other lengths than they were trained with.")
     child.add_argument("folder", type=Path, help="a comparison or a run")
     child.add_argument("lengths", help="lengths=[512,1024,2048]")
@@ -174,6 +176,14 @@ def report(folder: Path) -> None:
     path = write(folder)
     _print_summary(read(folder))
     console.print(f"report: {path}", soft_wrap=True)
+
+
+def speed(settings: list[str]) -> None:
+    """Time mixers at several lengths and print the table."""
+    from experiments.config import Speed, load
+    from experiments.speed import speed as time_all
+
+    time_all(load(Speed, settings), console)
 
 
 def extrapolate(folder: Path, lengths: str) -> None:

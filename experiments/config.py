@@ -51,6 +51,7 @@ class Train:
     beta1: float = 0.9
     beta2: float = 0.98
     clip: float = 1.0  # the largest norm of the gradient
+    ema: float = 0.0  # decay of the moving average of the parameters, which is evaluated then; 0: none
     redraw: int = 1000  # steps between draws of random features
     validations: int = 8  # in the course of a run
     checkpoint_seconds: float = 30.0
@@ -88,6 +89,20 @@ class Comparison:
     workers: int | None = None  # runs at a time; null: two on a CPU with two cores or more, else one
     registry: str | None = None
     out: str = "runs/comparison"
+    backbone: Backbone = field(default_factory=Backbone)
+    train: Train = field(default_factory=Train)
+
+
+@dataclass
+class Speed:
+    """Training steps of mixers at several lengths, timed: the same settings for all but the mixer and the length."""
+
+    task: str = "python"
+    mixers: Any = None  # as in a comparison; null: every row
+    lengths: Any = field(default_factory=lambda: [512, 1024, 2048])
+    block: str | None = None
+    registry: str | None = None
+    out: str | None = None  # a csv file
     backbone: Backbone = field(default_factory=Backbone)
     train: Train = field(default_factory=Train)
 
@@ -266,5 +281,5 @@ def _check_numbers(settings: Any, section: str = "") -> None:
                 raise UserError(f"{key}={value} must be above 0")
             if entry.name in _SHARES and not 0 <= value <= 1:
                 raise UserError(f"{key}={value} must lie between 0 and 1")
-            if entry.name in ("beta1", "beta2") and not 0 <= value < 1:
+            if entry.name in ("beta1", "beta2", "ema") and not 0 <= value < 1:
                 raise UserError(f"{key}={value} must lie in [0, 1)")

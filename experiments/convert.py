@@ -49,7 +49,7 @@ def convert(folder: Path, order: int | None, out: Path | None, console: Console)
         converted = build_model(new, task).to(choose_device(run.train)).eval()
         errors = _transfer(model, converted, task.length, order, console)
         progress = {"step": finished["tokens"] // (run.train.batch * task.length), "seconds": finished["seconds"]}
-        checkpoint.save(out, converted, make_optimizer(converted, new.train), progress, identity(new, task))
+        checkpoint.save(out, {"model": converted}, make_optimizer(converted, new.train), progress, identity(new, task))
         kept = {key: finished[key] for key in ("tokens", "seconds", "tokens_per_second", "peak_memory_bytes")}
         note = {"converted": {"from": folder.name, "relative_errors": errors}}
         result = {"status": "done", **examine(new, task, converted), **kept, **note}
@@ -72,7 +72,8 @@ def _settings(run: Run, task: Task, order: int | None, suffix: str) -> Run:
     exponentials = _limit(task.length) if order is None else min(order, _limit(task.length))
     kept = {key: value for key, value in run.mixer.items() if key in ("expand", "activation")}
     mixer = {"name": "gtu_state_space", **kept, "order": exponentials}
-    return dataclasses.replace(run, mixer=mixer, label=f"{run.label}-{suffix}")
+    trained = dataclasses.replace(run.train, ema=0.0)  # what is converted is the average already
+    return dataclasses.replace(run, mixer=mixer, label=f"{run.label}-{suffix}", train=trained)
 
 
 def _limit(length: int) -> int:

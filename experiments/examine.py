@@ -12,9 +12,9 @@ from experiments.assemble import count_parameters
 from experiments.coefficients import coefficients
 from experiments.config import Run
 from experiments.dependence import dependence
-from experiments.errors import Diverged
+from experiments.errors import Diverged, UserError
 from experiments.machine import autocast, choose_device, environment
-from tasks.contract import Task
+from tasks.contract import DataError, Task
 
 LENGTHS = 5
 """How many lengths a model is scored at, each twice the one before, from the training length on."""
@@ -23,11 +23,14 @@ LENGTHS = 5
 def score(run: Run, task: Task, model: nn.Module, *, test: bool) -> dict[str, float]:
     """The task's metrics, the model left in eval mode.
 
-    Raises Diverged where they are not finite.
+    Raises Diverged where they are not finite, and UserError for data that cannot be read.
     """
     model.eval()
-    with autocast(run.train, choose_device(run.train)):
-        metrics = task.evaluate(model, test=test)
+    try:
+        with autocast(run.train, choose_device(run.train)):
+            metrics = task.evaluate(model, test=test)
+    except DataError as error:
+        raise UserError(str(error)) from error
     if not all(map(math.isfinite, metrics.values())):
         raise Diverged("the score is not finite")
     return metrics

@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.files import read_json, write_json
 from experiments.folders import saved_settings
 from experiments.machine import autocast, choose_device
+from experiments.plan import length_list
 from experiments.train import load_model
 
 
@@ -54,7 +55,6 @@ def _score(folder: Path, lengths: list[int]) -> dict[int, float]:
 
 def _lengths(argument: str) -> list[int]:
     key, _, text = argument.partition("=")
-    lengths = parse_value(key, text) if key == "lengths" else None
-    if not isinstance(lengths, list) or not lengths or not all(type(n) is int and n > 0 for n in lengths):
+    if key != "lengths":
         raise UserError(f"{argument!r} must be of the form lengths=[512,1024]")
-    return sorted(set(lengths))
+    return length_list(parse_value(key, text))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +77,25 @@ def peak_memory(device: torch.device) -> int | None:
         return None
     lines = [line.split() for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
     return int(lines[0][1]) * 1024 if lines else None
+
+
+def peak_rise(action: Callable[[], Any], device: torch.device) -> int | None:
+    """Bytes by which an action raises the peak; None where peaks are not known.
+
+    On a CPU it is a lower bound, unless the process is new: memory that the process held before counts as free.
+    """
+    reset_peak_memory(device)
+    before = peak_memory(device)
+    action()
+    after = peak_memory(device)
+    return None if before is None or after is None else max(0, after - before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice, on any device."""
+    said = str(error).lower()
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "out of memory" in said or "can't allocate memory" in said
 
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")

@@ -53,6 +53,16 @@ def seed_list(seeds: Any) -> list[int]:
     return seeds
 
 
+def length_list(lengths: Any) -> list[int]:
+    """The lengths of `lengths=`, each once, the shortest first.
+
+    Raises UserError for anything else than a list of whole numbers of at least 1.
+    """
+    if not isinstance(lengths, list) or not lengths or not all(type(n) is int and n > 0 for n in lengths):
+        raise UserError(f"lengths={lengths} must be of the form lengths=[512,1024]")
+    return sorted(set(lengths))
+
+
 def fix_machine(settings: Comparison) -> Comparison:
     """The settings with workers and threads written out: two workers of one thread each on a CPU with two cores."""
     cores = os.cpu_count() or 1

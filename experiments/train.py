@@ -15,6 +15,7 @@ import tasks
 from backbones.seeding import derive
 from experiments import checkpoint
 from experiments.assemble import build_model, model_mixers
+from experiments.average import make_ema
 from experiments.config import Run, plain, restore
 from experiments.errors import Diverged, UserError, user_errors
 from experiments.examine import examine, score
@@ -56,11 +57,12 @@ def identity(run: Run, task: Task) -> dict[str, Any]:
 
 
 def load_model(folder: Path) -> tuple[Run, Task, nn.Module]:
-    """A run: its settings, its task, and the model of its checkpoint in eval mode."""
+    """A run: its settings, its task, and the model of its checkpoint, averaged where it was, in eval mode."""
     run = load_settings(folder)
     task = load_task(run)
     model = build_model(run, task)
-    if checkpoint.load(folder, model, identity(run, task)) is None:
+    part = "ema" if run.train.ema else "model"
+    if checkpoint.load(folder, model, identity(run, task), part=part) is None:
         raise UserError(f"{folder} holds no checkpoint; train the run first")
     return run, task, model.to(choose_device(run.train)).eval()
 
@@ -92,12 +94,15 @@ class Trainer:
         self.settings = identity(run, task)
         reset_peak_memory(self.device)
         self.model = build_model(run, task).to(self.device)
+        self.ema = make_ema(self.model, run.train)
         self.optimizer = make_optimizer(self.model, run.train)
         self.compiled = cast("nn.Module", torch.compile(self.model)) if run.train.compile else self.model
         self.tokens_a_step = run.train.batch * task.length
         self.steps = max(1, run.train.tokens // self.tokens_a_step)
         torch.manual_seed(derive(run.seed, "training"))
         progress = checkpoint.load(folder, self.model, self.settings, self.optimizer)
+        if self.ema:
+            checkpoint.load(folder, self.ema.module, self.settings, part="ema")
         self.step, self.seconds = (progress["step"], progress["seconds"]) if progress else (0, 0.0)
         self._drop_records_after(self.step)
 
@@ -127,13 +132,16 @@ class Trainer:
                 mixer.redraw(generator)
         rate = set_learning_rate(self.optimizer, train, schedule(train, self.step, self.steps))
         self.compiled.train()
-        batch = self.task.batch(train.batch, seed=self.run.seed, step=self.step)
+        with user_errors():
+            batch = self.task.batch(train.batch, seed=self.run.seed, step=self.step)
         loss = self._backward(batch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
         self._require_finite(loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if self.ema:
+            self.ema.update(self.model, self.step)
         return {"train_loss": loss, "gradient_norm": norm.item(), "learning_rate": rate}
 
     def _backward(self, batch: Batch) -> float:
@@ -154,13 +162,21 @@ class Trainer:
             raise Diverged(f"the {what} is not finite after {self.step * self.tokens_a_step:,} tokens")
 
     def _validate(self, record: dict[str, float]) -> None:
-        metrics = score(self.run, self.task, self.model, test=False)
+        metrics = score(self.run, self.task, self.evaluated, test=False)
         place = {"step": self.step, "tokens": self.step * self.tokens_a_step, "seconds": round(self.seconds, 3)}
         append_line(self._metrics, {**place, **record, **metrics})
 
     def _save(self) -> None:
         progress = {"step": self.step, "seconds": self.seconds}
-        checkpoint.save(self.folder, self.model, self.optimizer, progress, self.settings)
+        checkpoint.save(self.folder, self._modules(), self.optimizer, progress, self.settings)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model, or the average of its course where the settings ask for that."""
+        return self.ema.module if self.ema else self.model
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "ema": self.ema.module} if self.ema else {"model": self.model}
 
     @property
     def _metrics(self) -> Path:
@@ -177,7 +193,7 @@ class Trainer:
         memory = peak_memory(self.device)
         return {
             "status": "done",
-            **examine(self.run, self.task, self.model),
+            **examine(self.run, self.task, self.evaluated),
             "tokens_per_second": self.steps * self.tokens_a_step / self.seconds,
             "peak_memory_bytes": memory,
             "seconds": self.seconds,

@@ -24,7 +24,7 @@ def work() -> None:
     records = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     for line in sys.stdin:
         folder = Path(line.rstrip("\n"))
         _send(records, folder, **_attempt(folder, records))
@@ -75,7 +75,7 @@ def _send(records: TextIO, folder: Path, **record: Any) -> None:
         os._exit(1)
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process once its parent is gone: nobody hears it any more."""
     while os.getppid() == parent:
         time.sleep(0.5)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from backbones.causal_lm import CausalLM
 from backbones.seeding import derive
 from backbones.stack import Stack
-from tasks.contract import Batch, device_of
+from tasks.contract import Batch, Build, device_of
 from tasks.counts import count_models
 
 VOCABULARY = 256
@@ -56,8 +56,8 @@ class ByteModel:
             digest.update(len(text).to_bytes(8, "big") + text)
         self.data_hash = digest.hexdigest()[:16]
 
-    def model(self, stack: Stack, *, seed: int) -> nn.Module:
-        return CausalLM(stack, vocabulary=VOCABULARY, seed=seed)
+    def model(self, build: Build, *, seed: int) -> nn.Module:
+        return CausalLM(build(Stack), vocabulary=VOCABULARY, seed=seed)
 
     def batch(self, size: int, *, seed: int, step: int) -> Batch:
         """Random windows of the training text: inputs and targets (B, N)."""

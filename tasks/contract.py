@@ -3,17 +3,33 @@
 Shapes: B batch, N length.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from backbones.stack import Stack
-
 Batch = tuple[Tensor, ...]
+Backbone = TypeVar("Backbone", bound=nn.Module)
+
+
+class Build(Protocol):
+    """Builds a backbone from the run's mixers and settings: `build(Stack)`, or another class or function that takes
+    what backbones.stack.Stack takes; `own` is what it takes beside that.
+    """
+
+    def __call__(self, backbone: Callable[..., Backbone], **own: Any) -> Backbone: ...
+
+
+class DataError(ValueError):
+    """An example that cannot be read: which one, and what is wrong with it."""
 
 
 class Task(Protocol):
-    """One benchmark: its data, the model around a stack, the loss and the metric."""
+    """One benchmark: its data, the model around the mixers, the loss and the metric.
+
+    `batch` and `evaluate` raise DataError for an example that cannot be read. A model has two callables, `embedding`,
+    inputs -> (B, N, D), and `stack`, (B, N, D) -> (B, N, D), which hold the mixers.
+    """
 
     causal: bool  # the form of the mixers
     length: int  # the largest N in training
@@ -23,12 +39,12 @@ class Task(Protocol):
     data_hash: str  # of all the data: results over different hashes are not comparable
     data_note: str  # one sentence on where the data comes from
 
-    def model(self, stack: Stack, *, seed: int) -> nn.Module:
-        """The model around the stack."""
+    def model(self, build: Build, *, seed: int) -> nn.Module:
+        """The model around the backbone that `build` makes."""
         ...
 
     def batch(self, size: int, *, seed: int, step: int) -> Batch:
-        """`size` training sequences, on the CPU; equal arguments give equal batches."""
+        """`size` training examples, on the CPU; equal arguments give equal batches."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -48,7 +64,7 @@ class Task(Protocol):
         ...
 
     def sample(self, count: int, length: int) -> Tensor:
-        """Token sequences (count, length) from the validation split, to look at a model with."""
+        """Inputs from the validation split, to look at a model with: token sequences (count, length), or images."""
         ...
 
     def extrapolate(self, model: nn.Module, lengths: list[int]) -> dict[int, float]:

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.encoder import Encoder
-from backbones.seeding import derive
 from backbones.stack import Stack
-from tasks.contract import Batch, device_of
+from tasks.contract import Batch, Build, device_of
+from tasks.epochs import epoch_rows
 
 OPERATORS = {
     "MIN": min,
@@ -85,15 +85,13 @@ class ListOps:
         parts = zip(np.split(tokens, ends), np.split(labels, ends), strict=True)
         self._splits = dict(zip(("train", "validation", "test"), parts, strict=True))
 
-    def model(self, stack: Stack, *, seed: int) -> nn.Module:
-        return Encoder(stack, vocabulary=len(TOKENS), classes=CLASSES, seed=seed)
+    def model(self, build: Build, *, seed: int) -> nn.Module:
+        return Encoder(build(Stack), vocabulary=len(TOKENS), classes=CLASSES, seed=seed)
 
     def batch(self, size: int, *, seed: int, step: int) -> Batch:
         """Tokens (B, N) and labels (B,): each example once an epoch, epochs in an order of their own."""
         tokens, labels = self._splits["train"]
-        place = np.arange(step * size, (step + 1) * size)
-        epochs = {epoch: _order(len(labels), seed, int(epoch)) for epoch in np.unique(place // len(labels))}
-        rows = np.array([epochs[p // len(labels)][p % len(labels)] for p in place])
+        rows = epoch_rows(len(labels), size, seed=seed, step=step)
         return _tensors(tokens[rows], labels[rows])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -203,11 +201,6 @@ def _records(options: tuple[tuple[str, int], ...]) -> Iterator[dict]:
     for _ in range(sizes["train"] + sizes["validation"] + sizes["test"]):
         tokens, label = next(examples)
         yield {"tokens": tokens, "label": label}
-
-
-@cache
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng(derive(seed, f"epoch.{epoch}")).permutation(count)
 
 
 def _tensors(tokens: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,12 @@ def legs(pairs: int) -> tuple[Tensor, Tensor]:
     theorem 1): the conjugate pairs with positive frequency, largest first, V turned so that V* P is real.
     The input B is sqrt(2) P.
     """
-    size = 2 * pairs
-    rank_one = (torch.arange(size, dtype=torch.float64) + 0.5).sqrt()
-    lower = -torch.outer(rank_one, rank_one).tril(
-        -1
-    )  # half of A below its diagonal, so A + P P^T + 1/2 is this - its T
-    frequency, vectors = torch.linalg.eigh(-1j * (lower - lower.T))
-    frequency, vectors = frequency.flip(0)[:pairs], vectors.flip(1)[:, :pairs]
-    return frequency, (vectors.mH @ rank_one.to(vectors.dtype)).abs()
+    with torch.device("cpu"):  # else what is kept lies where the first caller builds its model, perhaps nowhere (meta)
+        size = 2 * pairs
+        rank_one = (torch.arange(size, dtype=torch.float64) + 0.5).sqrt()
+        lower = -torch.outer(rank_one, rank_one).tril(
+            -1
+        )  # half of A below its diagonal: A + P P^T + 1/2 is this - its T
+        frequency, vectors = torch.linalg.eigh(-1j * (lower - lower.T))
+        frequency, vectors = frequency.flip(0)[:pairs], vectors.flip(1)[:, :pairs]
+        return frequency, (vectors.mH @ rank_one.to(vectors.dtype)).abs()

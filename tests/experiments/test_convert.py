@@ -110,3 +110,22 @@ def test_the_kept_coefficients_are_those_of_the_model(runs: Path):
     assert layer["size"] == pytest.approx(sizes[layer["lags"]].tolist(), rel=1e-3)
     decay = 0.99 ** torch.tensor(layer["lags"], dtype=torch.float64)
     assert layer["size"] == pytest.approx((torch.tensor(layer["undecayed"]) * decay).tolist(), rel=1e-3)
+
+
+def test_a_run_that_averaged_its_parameters_is_converted_as_it_was_evaluated(tmp_path: Path, runs: Path):
+    settings = ["task=text", f"data.path={runs / 'words.txt'}", f"data.length={LENGTH}", "data.validation_bytes=300"]
+    settings += [
+        "data.test_bytes=600",
+        "backbone.dim=16",
+        "train.tokens=2048",
+        "train.validations=1",
+        "train.threads=1",
+    ]
+    train_one(
+        load(Run, [*settings, "mixer=gtu", "train.ema=0.9", "train.device=cpu", f"out={tmp_path / 'run'}"]), QUIET
+    )
+    convert(tmp_path / "run", None, tmp_path / "new", QUIET)
+    before, after = result(tmp_path / "run")["bits_per_byte"], result(tmp_path / "new")["bits_per_byte"]
+    assert abs(after - before) < 1e-3
+    _, task, model = load_model(tmp_path / "new")
+    assert task.evaluate(model, test=True)["bits_per_byte"] == pytest.approx(after)

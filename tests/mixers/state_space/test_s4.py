@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from scipy import signal
 
 from mixers import build
+from mixers.state_space.hippo import legs
 
 
 def numbers(parameter: torch.Tensor) -> np.ndarray:
@@ -125,3 +126,11 @@ def test_float32_holds_long_kernels():
 def test_bad_keywords(keywords: dict, message: str):
     with pytest.raises(ValueError, match=message):
         build("s4", 4, causal=True, **keywords)
+
+
+def test_a_model_without_memory_leaves_nothing_behind_for_real_ones():
+    """What all layers share is computed once, and must not lie where the first of them was built."""
+    legs.cache_clear()
+    with torch.device("meta"):
+        assert build("s4", 8, causal=True).frequency.is_meta
+    assert build("s4", 8, causal=True).frequency.isfinite().all()

@@ -1,0 +1,378 @@
+"""Image tasks: the released formats, what is wrong with data, batches, and the metric."""
+
+import copy
+import dataclasses
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from torch import nn
+
+import tasks
+from tasks import hub
+from tasks.contract import DataError
+from tasks.image_classification import ImageClassification
+from tasks.image_source import assemble, read
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.tasks.image_files import COLOURS, cifar_table, colour, picture, write_cifar, write_folders, write_tiny
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory) -> Path:
+    return write_cifar(tmp_path_factory.mktemp("cifar"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("imagenet"))
+
+
+def task(name: str, path: Path | str = "", **options) -> ImageClassification:
+    return tasks.load(name, tasks.data_options(name)(path=str(path), **options))  # pyright: ignore[reportReturnType]
+
+
+def true_labels(images) -> bool:
+    """Whether every label is what the colour says."""
+    return all(
+        colour(split.decode(row)) == label
+        for split in (images.train, images.test)
+        for row, label in enumerate(split.labels)
+    )
+
+
+@pytest.mark.parametrize("write", [write_cifar, write_folders, write_tiny])
+def test_released_formats_are_read_with_their_labels(tmp_path: Path, write):
+    images = read(str(write(tmp_path)), None, "images")
+    assert true_labels(images)
+    assert images.classes == (10 if write is write_cifar else 3)
+    assert len(images.train.labels) == {write_cifar: 24, write_folders: 18, write_tiny: 12}[write]
+    assert len(images.test.labels) == {write_cifar: 12, write_folders: 6, write_tiny: 6}[write]
+
+
+def test_the_hub_and_a_folder_of_its_files_are_read_alike(cifar: Path):
+    """`datasets` reads a local repository as it reads one of the hub."""
+    one, other = assemble(hub.load(str(cifar)), "hub"), read(str(cifar), None, "cifar10")
+    assert one.hash == other.hash
+    assert np.array_equal(one.train.labels, other.train.labels)
+
+
+def test_parquet_files_need_not_be_written_by_datasets(tmp_path: Path, cifar: Path):
+    for name in ("train", "test"):
+        table = pyarrow.parquet.read_table(cifar / "plain_text" / f"{name}-00000-of-00001.parquet")
+        pyarrow.parquet.write_table(table.replace_schema_metadata(None), tmp_path / f"{name}.parquet")
+    images = read(str(tmp_path), None, "images")
+    assert true_labels(images)
+    assert images.classes == 6  # no names: as many as the training labels say
+
+
+def test_imagenet_is_tested_on_its_validation_images(tmp_path: Path):
+    """The labels of the hub's test images are all -1."""
+    write_cifar(tmp_path)
+    (tmp_path / "plain_text" / "test-00000-of-00001.parquet").rename(tmp_path / "validation-00000-of-00001.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "validation-00000-of-00001.parquet")
+    hidden = table.set_column(1, "label", pyarrow.array([-1] * 12)).replace_schema_metadata(None)
+    pyarrow.parquet.write_table(hidden, tmp_path / "test-00000-of-00001.parquet")
+    images = read(str(tmp_path), None, "imagenet")
+    assert images.test.name == "validation"
+    assert true_labels(images)
+
+
+def test_hidden_files_are_no_images(tmp_path: Path):
+    (write_folders(tmp_path) / "train" / "n00000001" / "._n00000001_0.JPEG").write_bytes(b"what macOS leaves")
+    assert len(read(str(tmp_path), None, "images").train.labels) == 18
+
+
+def test_the_hash_is_of_the_content(tmp_path: Path, folders: Path):
+    copy = shutil.copytree(folders, tmp_path / "copy")
+    assert read(str(copy), None, "images").hash == read(str(folders), None, "images").hash
+    picture(1, 99, (40, 36)).save(copy / "train" / "n00000001" / "n00000001_3.JPEG")
+    assert read(str(copy), None, "images").hash != read(str(folders), None, "images").hash
+
+
+def test_no_network_is_one_clear_line():
+    with pytest.raises(ValueError, match=r"cannot load uoft-cs/cifar10 from the Hugging Face hub .* data\.path=FOLDER"):
+        task("cifar10")
+
+
+def test_a_hub_that_cannot_be_reached_is_told_at_once(monkeypatch):
+    """No name server answers for .invalid, so nothing is asked of anybody."""
+    import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "__init__", _api_of_nowhere(huggingface_hub.HfApi.__init__))
+    with pytest.raises(ValueError, match="cannot load uoft-cs/cifar10 from the Hugging Face hub"):
+        hub.load("uoft-cs/cifar10")
+
+
+def _api_of_nowhere(original):
+    return lambda self: original(self, endpoint="https://hub.invalid")
+
+
+def damage(root: Path, what: str) -> None:
+    """Do to an ImageNet folder what happens to downloads."""
+    file = root / "train" / "n00000001" / "n00000001_2.JPEG"
+    if what == "no val":
+        shutil.rmtree(root / "val")
+    elif what == "no classes":
+        shutil.rmtree(root / "train")
+        (root / "train").mkdir()
+    elif what == "empty class":
+        for image in file.parent.iterdir():
+            image.unlink()
+    elif what == "strange class":
+        (root / "val" / "n00000001").rename(root / "val" / "n00000009")
+    elif what == "empty image":
+        file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no val", "neither parquet files nor the folders train and val"),
+        ("no classes", r"train holds no folder of a class; images lie in train/<class>/"),
+        ("empty class", r"n00000001 holds no image"),
+        ("strange class", r"val/n00000009 is no class of the training images; they know n00000000, n00000001"),
+        ("empty image", r"n00000001_2\.JPEG is an empty image file"),
+    ],
+)
+def test_damaged_folders_get_one_clear_line(tmp_path: Path, what: str, message: str):
+    damage(write_folders(tmp_path), what)
+    with pytest.raises(ValueError, match=message):
+        read(str(tmp_path), None, "images")
+
+
+def rewrite(root: Path, what: str) -> None:
+    """Do to CIFAR's parquet files what happens to them."""
+    train, test = (root / "plain_text" / f"{name}-00000-of-00001.parquet" for name in ("train", "test"))
+    if what == "truncated":
+        train.write_bytes(train.read_bytes()[:-100])
+    elif what == "half there":
+        train.rename(train.with_name("train-00000-of-00002.parquet"))
+    elif what == "no test":
+        test.unlink()
+    elif what == "other names":
+        train.rename(train.with_name("a.parquet"))
+        test.unlink()
+    elif what == "wrong column":
+        cifar_table([0, 1], column="picture").to_parquet(train)
+    elif what == "no images":
+        datasets.Dataset.from_dict({"img": [1.5, 2.5], "label": [0, 1]}).to_parquet(train)
+    elif what == "words":
+        table = pyarrow.parquet.read_table(test).set_column(1, "label", pyarrow.array(["cat"] * 12))
+        for file in (train, test):
+            pyarrow.parquet.write_table(table.replace_schema_metadata(None), file)
+    elif what == "label -1":
+        labels = pyarrow.array([0, 1, -1] + [0] * 9)
+        table = pyarrow.parquet.read_table(test).set_column(1, "label", labels)
+        for file in (train, test):
+            pyarrow.parquet.write_table(table.replace_schema_metadata(None), file)
+    elif what == "other size":
+        cifar_table([0, 1], size=(64, 48)).to_parquet(train)
+    elif what == "empty image":
+        images = [{"bytes": b"", "path": None}] * 12
+        table = pyarrow.parquet.read_table(test).set_column(0, "img", pyarrow.array(images))
+        pyarrow.parquet.write_table(table, test)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("truncated", r"train-00000-of-00001\.parquet is damaged or half downloaded"),
+        ("half there", r"holds 1 of the 2 parquet files of the train split; download the rest"),
+        ("no test", r"has the splits train; it needs train, and one of validation, val, test"),
+        ("other names", r"holds no parquet file called as on the hub"),
+        ("wrong column", r"the train split has the columns picture, label; it needs image or img, and label"),
+        ("no images", r"the train split's img holds no images"),
+        ("words", r"the train split's label is string; it must be a class's number"),
+        ("label -1", r"row 2 of the train split has the label -1, which is no class: -1 says that its labels are not"),
+        ("other size", r"row 0 of the train split has 64 x 48 pixels, and CIFAR-10's images have 32 x 32"),
+        ("empty image", r"row 0 of the test split is an empty image file"),
+    ],
+)
+def test_damaged_parquet_files_get_one_clear_line(tmp_path: Path, what: str, message: str):
+    rewrite(write_cifar(tmp_path), what)
+    with pytest.raises(ValueError, match=message):
+        task("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("val_1.JPEG\tn99999999\t0\t0\t1\t1", r"line 2 .* names no class of train"),
+        ("val_0.JPEG\tn00000002\t0\t0\t1\t1", r"line 2 .* names no file of images, or one named before"),
+        ("val_1.JPEG", r"line 2 .* names no class of train"),
+        (None, r"names no class of val_1\.JPEG, which lies in"),
+    ],
+)
+def test_damaged_annotations_get_one_clear_line(tmp_path: Path, line: str | None, message: str):
+    annotations = write_tiny(tmp_path) / "val" / "val_annotations.txt"
+    lines = annotations.read_text().splitlines()
+    lines[1:2] = [] if line is None else [line]
+    annotations.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=message):
+        read(str(tmp_path), None, "images")
+
+
+def test_annotations_that_are_no_text_get_one_clear_line(tmp_path: Path):
+    (write_tiny(tmp_path) / "val" / "val_annotations.txt").write_bytes(b"val_0.JPEG\t\xff\xfe\n")
+    with pytest.raises(ValueError, match=r"val_annotations\.txt is no UTF-8 text"):
+        read(str(tmp_path), None, "images")
+
+
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, loaders: int):
+    broken = write_folders(tmp_path) / "train" / "n00000001" / "n00000001_2.JPEG"
+    broken.write_bytes(broken.read_bytes()[:200])
+    found = task("images", tmp_path, size=16, patch=8, loaders=loaders, mixup=0.0, cutmix=0.0)
+    with pytest.raises(DataError, match=r"n00000001_2\.JPEG is no image that can be read \(.*\); download it again"):
+        [found.batch(6, seed=0, step=step) for step in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 30}, r"data\.size=30 must be a multiple of data\.patch=4"),
+        ({"patch": 0}, r"data\.patch=0 must be at least 1"),
+        ({"validation": 24}, r"data\.validation=24 leaves nothing of 24 training images"),
+        ({"validation": -1}, r"data\.validation=-1 must be at least 0"),
+        ({"flip": 2.0}, r"data\.flip=2\.0 must lie between 0 and 1"),
+        ({"smallest_crop": 0.0}, r"data\.smallest_crop=0\.0 must be above 0"),
+        ({"augment": "randd"}, r"data\.augment=randd is no auto_augment of timm"),
+    ],
+)
+def test_options_out_of_range_get_one_clear_line(cifar: Path, options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        task("cifar10", cifar, **{"validation": 4, **options})
+
+
+def test_the_other_tasks_say_what_path_they_want(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"task=images needs data\.path="):
+        task("images")
+    with pytest.raises(ValueError, match="is no folder"):
+        task("imagenet", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="reads scikit-learn's digits, not"):
+        task("digits", tmp_path)
+
+
+def test_batches_depend_on_seed_and_step_alone(cifar: Path):
+    one, other = (task("cifar10", cifar, validation=4) for _ in range(2))
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # what they draw from does not matter
+    first = [one.batch(8, seed=3, step=step) for step in range(4)]
+    random.seed(2), np.random.seed(2), torch.manual_seed(2)
+    for step in (3, 2, 0, 1):
+        images, labels = other.batch(8, seed=3, step=step)
+        assert torch.equal(images, first[step][0])
+        assert torch.equal(labels, first[step][1])
+    assert not torch.equal(first[0][0], one.batch(8, seed=4, step=0)[0])
+
+
+def test_batches_leave_the_global_generators_alone(cifar: Path):
+    found = task("cifar10", cifar, validation=4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    found.batch(8, seed=0, step=0)
+    found.evaluate(model, test=True)
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_processes_that_read_ahead_change_nothing(cifar: Path):
+    alone, helped = (task("cifar10", cifar, validation=4, loaders=loaders) for loaders in (0, 2))
+    for step in (0, 1, 5):
+        for one, other in zip(alone.batch(130, seed=0, step=step), helped.batch(130, seed=0, step=step), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_runs_that_share_a_task_do_not_take_each_others_batches(cifar: Path):
+    """As where several mixers are timed in turns: each continues a copy of one task."""
+    first = task("cifar10", cifar, validation=4, loaders=2)
+    expected = [first.batch(8, seed=0, step=step)[0] for step in range(4)]
+    copies = [copy.copy(first) for _ in range(2)]
+    for step in range(4):
+        for each in copies:
+            assert torch.equal(each.batch(8, seed=0, step=step)[0], expected[step])
+
+
+def test_an_epoch_holds_every_training_image_once_and_no_other(cifar: Path):
+    plain = {"augment": "", "smallest_crop": 1.0, "flip": 0.0, "jitter": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0}
+    found = task("cifar10", cifar, validation=4, **plain)
+    seen = torch.cat([found.batch(5, seed=0, step=step)[0] for step in range(4)])  # 20 images
+    held_out = found.sample(4, 1)
+    assert len({image.numpy().tobytes() for image in torch.cat([seen, held_out])}) == 24
+    assert found.baselines(test=True)["commonest label"] == pytest.approx(2 / 12)
+
+
+def test_mixed_images_have_mixed_labels(cifar: Path):
+    found = task("cifar10", cifar, validation=4, smoothing=0.1)
+    images, labels = found.batch(8, seed=0, step=0)
+    assert images.shape == (8, 3, 32, 32)
+    assert labels.shape == (8, 10)
+    assert torch.allclose(labels.sum(1), torch.ones(8))
+    assert labels.min() == pytest.approx(0.01)
+    assert 0.05 < labels.max() < 0.95
+    with pytest.raises(ValueError, match=r"train\.batch=7 must be even"):
+        found.batch(7, seed=0, step=0)
+
+
+def test_labels_are_smoothed_whether_or_not_images_are_mixed(cifar: Path):
+    logits = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    found = task("cifar10", cifar, validation=4, mixup=0.0, cutmix=0.0, smoothing=0.2)
+    images, labels = found.batch(8, seed=0, step=0)
+    shares = torch.nn.functional.one_hot(labels, 10) * 0.8 + 0.02  # what timm's mixing makes of a label left alone
+    by_hand = -(shares * logits(images).log_softmax(1)).sum(1).mean()
+    assert found.loss(logits, (images, labels)).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert found.loss(logits, (images, shares)).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+class Colours(nn.Module):
+    """Logits by how near an image's colour is to each class's; `shift` moves the right class down by so many places."""
+
+    def __init__(self, classes: int, shift: int = 0):
+        super().__init__()
+        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+        colours = torch.tensor(COLOURS[:classes]) / 255
+        self.centres = nn.Parameter(
+            (colours - torch.tensor(IMAGENET_DEFAULT_MEAN)) / torch.tensor(IMAGENET_DEFAULT_STD)
+        )
+        self.shift = shift
+
+    def forward(self, images):
+        order = -torch.cdist(images.mean((2, 3)), self.centres)
+        return order.roll(self.shift, dims=1)
+
+
+def test_the_metric_counts_what_is_right(folders: Path, cifar: Path):
+    found = task("images", folders, size=32, patch=8)
+    assert found.evaluate(Colours(3), test=True) == {"accuracy": 1.0}
+    assert found.evaluate(Colours(3, shift=1), test=False) == {"accuracy": 0.0}
+    five = task("cifar10", cifar, validation=4)
+    padded = nn.Sequential(Colours(6), nn.ConstantPad1d((0, 4), -1e9))
+    assert five.evaluate(padded, test=True) == {"accuracy": 1.0, "top5_accuracy": 1.0}
+    wrong = nn.Sequential(Colours(6), nn.ConstantPad1d((0, 4), 1e9))
+    assert five.evaluate(wrong, test=True) == {"accuracy": 0.0, "top5_accuracy": 1.0}
+
+
+def test_digits_come_with_scikit_learn():
+    digits = task("digits")
+    assert "1,437 training and 360 test images of 10 classes at 8 x 8 pixels" in digits.data_note
+    assert digits.grid == (4, 4)
+    assert digits.length == 16
+    images, labels = digits.batch(64, seed=0, step=0)
+    assert images.shape == (64, 3, 8, 8)
+    assert labels.dtype == torch.int64
+    assert dataclasses.asdict(tasks.data_options("digits")())["mixup"] == 0
