@@ -1,7 +1,8 @@
 """Labelled images from the hub, from the hub's parquet files, or from folders of image files: read in one way.
 
 A folder is either of parquet files called as on the hub (train-00000-of-00001.parquet, …), or {train,val}/<class>/ with
-image files below, or the layout of Tiny-ImageNet, whose val/val_annotations.txt names the class of each image.
+image files below, or the layout of Tiny-ImageNet, whose val/val_annotations.txt names the class of each image, or
+CIFAR-10's binary version.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks import hub
+from tasks import cifar_binary, hub
 from tasks.contract import DataError
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".ppm", ".webp"}
@@ -88,11 +89,26 @@ def read(path: str, repository: str | None, task: str) -> Images:
         root = Path(path).expanduser().resolve()
         if not root.is_dir():
             raise ValueError(f"data.path={path} is no folder")
-        files = sorted(root.rglob("*.parquet"))
-        return assemble(_parquet(root, files) if files else _folders(root), root.name)
+        return assemble(_tables(root), root.name)
     if repository is None:
         raise ValueError(f"task={task} needs data.path=, a folder {{train,val}}/<class>/ of images")
     return assemble(hub.load(repository), repository)
+
+
+def _tables(root: Path) -> dict[str, Any]:
+    """The splits of a folder, whatever its layout."""
+    if files := _near(root, "*.parquet"):
+        return _parquet(root, files)
+    if files := _near(root, "data_batch_*.bin"):
+        return cifar_binary.splits(files[0].parent)
+    if files := _near(root, "data_batch_1"):
+        raise ValueError(f"{files[0]} is a pickle, which could run anything; use CIFAR-10's binary version (*.bin)")
+    return _folders(root)
+
+
+def _near(root: Path, pattern: str) -> list[Path]:
+    """Files in a folder and in those right below it: further down there may be a million images."""
+    return sorted([*root.glob(pattern), *root.glob(f"*/{pattern}")])
 
 
 def assemble(tables: dict[str, Any], note: str) -> Images:

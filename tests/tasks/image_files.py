@@ -38,6 +38,19 @@ def write_cifar(root: Path, *, train: int = 24, test: int = 12) -> Path:
     return root
 
 
+def write_cifar_binary(root: Path, *, train: int = 25, test: int = 12) -> Path:
+    """CIFAR-10's binary version: cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name, count in [*((f"data_batch_{number}", train // 5) for number in range(1, 6)), ("test_batch", test)]:
+        with open(folder / f"{name}.bin", "wb") as file:
+            for number in range(count):
+                label = number % 6
+                planes = np.asarray(picture(label, number, (32, 32))).transpose(2, 0, 1)  # all of red first
+                file.write(bytes([label]) + planes.tobytes())
+    return root
+
+
 def write_folders(root: Path, *, train: int = 6, val: int = 2, size: tuple[int, int] = (40, 36)) -> Path:
     """ImageNet as it is extracted: {train,val}/<wnid>/<wnid>_<number>.JPEG, of three classes."""
     for split, count in (("train", train), ("val", val)):

@@ -22,7 +22,16 @@ from tasks.image_classification import ImageClassification
 from tasks.image_source import assemble, read
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.tasks.image_files import COLOURS, cifar_table, colour, picture, write_cifar, write_folders, write_tiny
+from tests.tasks.image_files import (
+    COLOURS,
+    cifar_table,
+    colour,
+    picture,
+    write_cifar,
+    write_cifar_binary,
+    write_folders,
+    write_tiny,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +76,37 @@ def test_the_hub_and_a_folder_of_its_files_are_read_alike(cifar: Path):
     one, other = assemble(hub.load(str(cifar)), "hub"), read(str(cifar), None, "cifar10")
     assert one.hash == other.hash
     assert np.array_equal(one.train.labels, other.train.labels)
+
+
+def test_the_binary_version_of_cifar_is_read(tmp_path: Path):
+    images = read(str(write_cifar_binary(tmp_path)), None, "cifar10")
+    assert images.classes == 10
+    assert (len(images.train.labels), len(images.test.labels)) == (25, 12)
+    for split in (images.train, images.test):
+        assert [colour(split.decode(row)) for row in range(len(split.labels))] == split.labels.tolist()
+    assert task("cifar10", tmp_path, validation=5).batch(4, seed=0, step=0)[0].shape[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / "data_batch_3.bin").unlink(), r"data_batch_3\.bin is missing"),
+        (lambda folder: (folder / "test_batch.bin").write_bytes(b"x" * 3000), r"test_batch\.bin has 3,000 bytes"),
+        (lambda folder: (folder / "test_batch.bin").write_bytes(b"\x0b" * 3073), r"image 0 of .* is of class 11"),
+    ],
+)
+def test_a_harmed_binary_version_is_refused(tmp_path: Path, harm, message: str):
+    write_cifar_binary(tmp_path)
+    harm(tmp_path / "cifar-10-batches-bin")
+    with pytest.raises(ValueError, match=message):
+        read(str(tmp_path), None, "cifar10")
+
+
+def test_a_pickle_is_never_read(tmp_path: Path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"whatever")
+    with pytest.raises(ValueError, match="is a pickle, which could run anything"):
+        read(str(tmp_path), None, "cifar10")
 
 
 def test_parquet_files_need_not_be_written_by_datasets(tmp_path: Path, cifar: Path):
