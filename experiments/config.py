@@ -241,7 +241,7 @@ NORMS = ("rms", "layer", "scale", "batch")
 _AT_LEAST = {
     **dict.fromkeys(["dim", "depth", "batch", "accumulate", "tokens", "redraw", "validations", "length"], 1),
     **dict.fromkeys(["workers", "threads", "validation_bytes", "test_bytes", "width"], 1),
-    "head_width": 1,
+    **dict.fromkeys(["head_width", "validated", "bytes"], 1),
     **dict.fromkeys(["weight_decay", "checkpoint_seconds", "seed"], 0),
 }
 _ABOVE_ZERO = ("learning_rate", "clip", "clip_value", "epsilon", "embedding_std", "ratio")

@@ -5,13 +5,17 @@ ICLR 2021). Many images are drawn at once.
 Shapes: I images, K candidate directions, P points of a dash; coordinates are (y, x) in pixels of the finished image.
 """
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.examples import Record
+
 SCALE = 2  # canvas pixels a pixel of the image: the drawing is anti-aliased
-DIRECTIONS = 48  # candidates for the next dash
-SEEDS = 32  # places tried for the first dash of a distractor
+DIRECTIONS = 24  # candidates for the next dash
+SEEDS = 16  # places tried for the first dash of a distractor
 ROUNDS = 3  # attempts a distractor
 BORDER = -1  # owner of the canvas pixels where nothing may be drawn
 
@@ -86,6 +90,18 @@ def draw(rules: Rules, generator: np.random.Generator, attempts: int) -> Drawing
     starts, ends = (part[alive, : 2 * rules.contour].reshape(-1, 2, rules.contour, 2) for part in field.dashes)
     markers = np.stack([starts[row, origin, 0], ends[row, far, -1]], axis=1)
     return Drawing(field.render(alive, markers), labels, starts, ends, markers)
+
+
+def records(size: int, count: int, seed: int) -> Iterator[Record]:
+    """`count` images of RULES[size] and their labels."""
+    left = count
+    for batch in itertools.count():
+        drawing = draw(RULES[size], np.random.default_rng([seed, batch]), 32000 // size)
+        for image, label in zip(drawing.images[:left], drawing.labels, strict=False):
+            yield [image.tobytes()], int(label)
+        left -= len(drawing.images)
+        if left <= 0:
+            return
 
 
 class _Field:
@@ -181,8 +197,8 @@ class _Field:
         """Write a dash down, and take the pixels around it that are still free."""
         ends = starts + self.rules.dash * _direction(angles)
         self.dashes[0, rows, slot], self.dashes[1, rows, slot] = starts, ends
-        distance = self.margin[rows] + self.rules.thickness
-        y, x, offset = self._patch((starts + ends) / 2, self.rules.dash / 2 + max(self.rules.margins) + 2)
+        distance = self.margin[rows] + self.rules.thickness  # so that edges keep the margin
+        y, x, offset = self._patch((starts + ends) / 2, self.rules.dash / 2 + max(self.rules.margins) + self.rules.thickness)
         along, across = _turned(offset, angles)
         beyond = np.maximum(np.abs(along) - self.rules.dash / 2, 0)
         near = beyond**2 + across**2 < distance[:, None, None] ** 2
@@ -220,7 +236,7 @@ class _Field:
         side = self.owner.shape[1]
         corner = np.floor(centres * SCALE).astype(int)[:, None]
         y, x = np.broadcast_arrays((corner[..., 0] + span)[:, :, None], (corner[..., 1] + span)[:, None, :])
-        offset = (np.stack([y, x], axis=-1) + 0.5) / SCALE - centres[:, None, None]
+        offset = (np.stack([y, x], axis=-1) + np.float32(0.5)) / SCALE - centres[:, None, None]
         return np.clip(y, 0, side - 1), np.clip(x, 0, side - 1), offset
 
     def _angles(self, shape: int | tuple[int, ...]) -> Array:
