@@ -52,17 +52,21 @@ class ScaleNorm(nn.Module):
         return self.scale.to(x.dtype) * nn.functional.normalize(x, dim=-1, eps=1e-8)
 
 
-class BatchNorm(nn.BatchNorm1d):
+class BatchNorm(nn.Module):
     """Batch norm of each channel over all real tokens of a batch; pads come out as zeros.
 
     In training every token meets all others of its batch, so it cannot stand in a causal model.
     """
 
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (B, N, D), mask (B, N). Raises ValueError in training for a batch of one real token."""
         if mask is None:
-            return super().forward(x.flatten(0, 1)).view_as(x)
-        normalised = super().forward(x[mask])
+            return self.norm(x.flatten(0, 1)).view_as(x)
+        normalised = self.norm(x[mask])
         return torch.zeros_like(x, dtype=normalised.dtype).masked_scatter(mask[..., None], normalised)
 
 

@@ -14,9 +14,12 @@ from backbones.stack import Stack
 class Encoder(nn.Module):
     """tokens (B, N) and mask (B, N) -> logits (B, C): embedding, stack, pooling, head.
 
-    The embedding is a table of `vocabulary` tokens; where that is None, tokens are grey values of pixels. The pooling and
-    the head's inner width (none: a linear head) are the stack's.
+    The embedding is a table of `vocabulary` tokens; where that is None, tokens are grey values of pixels. The pooling
+    and the head's inner width (None: a linear head) are the stack's.
     """
+
+    features = 1
+    """Inputs of the head over D."""
 
     def __init__(self, stack: Stack, *, vocabulary: int | None, classes: int, seed: int = 0):
         super().__init__()
@@ -27,9 +30,6 @@ class Encoder(nn.Module):
         self.stack = stack
         with seeded(seed, "head"):
             self.head = _head(self.features * stack.dim, stack.head_width, classes)
-
-    features = 1
-    """Inputs of the head over D."""
 
     def pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """tokens (B, N) -> (B, D)."""
@@ -55,13 +55,15 @@ class DualEncoder(Encoder):
 
 
 def _head(features: int, width: int | None, classes: int) -> nn.Module:
+    if width is None:
+        return _linear(features, classes)
+    return nn.Sequential(_linear(features, width), nn.ReLU(), _linear(width, classes))
+
+
+def _linear(features: int, outputs: int) -> nn.Linear:
     from timm.layers import trunc_normal_
 
-    widths = [features, classes] if width is None else [features, width, classes]
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
-        linear = nn.Linear(inputs, outputs)
-        trunc_normal_(linear.weight, std=0.02)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1]) if width is not None else layers[0]
+    linear = nn.Linear(features, outputs)
+    trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return linear

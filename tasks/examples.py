@@ -51,8 +51,11 @@ def keep(records: Callable[..., Iterator[Record]], *, sequences: int = 1, stamp:
 
 
 def _rows(records: Callable[..., Iterator[Record]], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    label = None
     for sequences, label in records(**options):
         yield {**{f"sequence_{index}": sequence for index, sequence in enumerate(sequences)}, "label": label}
+    if label is None:
+        raise ValueError(f"{next(iter(options.values()))} holds no examples")  # the first option names the source
 
 
 def stamp(files: Iterable[Path]) -> str:
@@ -85,7 +88,7 @@ class Examples:
 
     def take(self, rows: np.ndarray | range) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, N) and lengths (B,), of pairs (B, 2, N) and (B, 2), and labels (B,)."""
-        table = self._table[list(rows)]
+        table = self._rows(list(rows))
         sequences = [table.column(name).to_pylist() for name in self._names]
         tokens = np.zeros((len(rows), len(sequences), self.length), dtype=np.uint8)
         lengths = np.zeros(tokens.shape[:2], dtype=np.int64)
@@ -105,7 +108,7 @@ class Examples:
 
     def labels(self) -> np.ndarray:
         """All labels (rows,)."""
-        return self._column("label")
+        return np.concatenate([chunk.to_numpy() for chunk in self._chunks("label")])
 
     def first_tokens(self) -> np.ndarray:
         """The first token of every row (rows,)."""
@@ -113,10 +116,8 @@ class Examples:
 
     def longest_first(self) -> np.ndarray:
         """The rows by falling length of their first sequence."""
-        import pyarrow.compute as compute
-
-        lengths = [compute.binary_length(chunk).to_numpy() for chunk in self._chunks(self._names[0])]  # pyright: ignore
-        return np.argsort(-np.concatenate(lengths).astype(np.int64), kind="stable")
+        lengths = [len(value.as_buffer()) for chunk in self._chunks(self._names[0]) for value in chunk]
+        return np.argsort(-np.array(lengths), kind="stable")
 
     def update(self, digest: Any) -> None:
         """Add all rows to a hash."""
@@ -130,7 +131,8 @@ class Examples:
 
     def _chunks(self, name: str) -> Iterator[Any]:
         for start in range(0, len(self), 1024):
-            yield from self._table[start : start + 1024].column(name).chunks
+            yield from self._rows(slice(start, start + 1024)).column(name).chunks
 
-    def _column(self, name: str) -> np.ndarray:
-        return np.concatenate([chunk.to_numpy() for chunk in self._chunks(name)])
+    def _rows(self, rows: list[int] | slice) -> Any:
+        """Those rows as a table of Arrow."""
+        return self._table[rows]

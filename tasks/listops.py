@@ -75,9 +75,7 @@ class ListOps(Classification):
     """Classify a list by its value, 0 to 9."""
 
     def __init__(self, train: Examples, validation: Examples, test: Examples, *, data_note: str):
-        super().__init__(
-            train, validation, test, vocabulary=len(TOKENS), classes=CLASSES, data_note=data_note
-        )
+        super().__init__(train, validation, test, vocabulary=len(TOKENS), classes=CLASSES, data_note=data_note)
 
     def baselines(self, *, test: bool) -> dict[str, float]:
         """The commonest label of all, and the commonest label by root operator, learnt from the training lists."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from logging import CRITICAL
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,22 +74,41 @@ def label(value: str | float, classes: int, place: str) -> int:
     return int(number)
 
 
-def hub_table(source: str, split: str) -> Dataset:
-    """A split of a data set of the hub, or of the same files in a local folder.
+def hub_rows(source: str, split: str, columns: tuple[str, ...]) -> Iterator[tuple[str, list[Any]]]:
+    """Place ("SOURCE, train, row 7") and the columns' values of each row of a split, of a data set of the hub or of the
+    same files in a local folder; an image is {"bytes": the content of its file}.
 
     Raises ValueError.
     """
     import datasets
+
+    table = _hub_table(source, split)
+    if not set(columns) <= set(table.column_names):
+        raise ValueError(
+            f"{source}, {split}: the columns are {', '.join(table.column_names)}, not {' and '.join(columns)}"
+        )
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
+    for row in range(len(table)):
+        example = table[row]
+        yield f"{source}, {split}, row {row}", [example[name] for name in columns]
+
+
+def _hub_table(source: str, split: str) -> Dataset:
+    import datasets
     from datasets.exceptions import DatasetsError
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(CRITICAL)  # it would print what is raised here
     local = Path(source).expanduser()
     try:
         return datasets.load_dataset(str(local) if local.exists() else source, split=split)
     except (OSError, ValueError, DatasetsError) as error:
+        cause = _cause(error)
         if local.exists():
-            raise ValueError(f"{source} holds no readable {split} split: {_cause(error)}") from error
-        raise ValueError(f"cannot load {source} from the hub ({_cause(error)}); give its files with data.path=") from error
+            raise ValueError(f"{source} holds no readable {split} split: {cause}") from error
+        raise ValueError(f"cannot load {source} from the hub ({cause}); give its files with data.path=") from error
 
 
 def hub_file(repository: str, name: str) -> Path:

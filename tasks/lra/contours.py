@@ -1,6 +1,6 @@
-"""Pathfinder images by their published rules: dashed contours, two of them long, and a disc on an end of a long one and on
-the far end of the same or of the other (Linsley et al., NeurIPS 2018, https://arxiv.org/abs/1805.08315; Tay et al.,
-ICLR 2021). Many images are drawn at once.
+"""Pathfinder images by their published rules: dashed contours, two of them long, a disc on the start of one of these
+and another on the far end of the same or of the other (Linsley et al., NeurIPS 2018, https://arxiv.org/abs/1805.08315;
+Tay et al., ICLR 2021). Many images are drawn at once.
 
 Shapes: I images, K candidate directions, P points of a dash; coordinates are (y, x) in pixels of the finished image.
 """
@@ -157,20 +157,18 @@ class _Field:
         place = self.generator.uniform(0, self.rules.size, (len(rows), SEEDS, 2))
         angle = self._angles((len(rows), SEEDS))
         free = self._free(rows, place, angle, np.zeros(len(rows)))
-        done, chosen = free.any(1), free.argmax(1)
-        going = np.flatnonzero(done)
+        going, chosen = np.flatnonzero(free.any(1)), free.argmax(1)
         angle = angle[going, chosen[going]]
         self._put(rows[going], slot[going], place[going, chosen[going]], angle)
         for dash in range(1, self.rules.distractor):
             angle, free = self._extend(rows[going], slot[going] + dash, angle)
-            done[going[~free]] = False
             going, angle = going[free], angle[free]
-        return done
+        return np.isin(np.arange(len(rows)), going)
 
     def _extend(self, rows: Array, slot: Array, angle: Array) -> tuple[Array, Array]:
         """Add a dash to the contours that end in slot - 1; returns its angle, and where there was room for it.
 
-        Its direction is drawn with a probability that falls with its turn: max(cos(min(continuity * turn, pi / 2)), 0)^2.
+        Its direction is drawn from those that are free, with weight max(cos(min(continuity * turn, pi / 2)), 0)^2.
         """
         reach = np.pi / 2 / self.rules.continuity
         turn = reach * (2 * (np.arange(DIRECTIONS) + self.generator.random((len(rows), 1))) / DIRECTIONS - 1)
@@ -198,7 +196,9 @@ class _Field:
         ends = starts + self.rules.dash * _direction(angles)
         self.dashes[0, rows, slot], self.dashes[1, rows, slot] = starts, ends
         distance = self.margin[rows] + self.rules.thickness  # so that edges keep the margin
-        y, x, offset = self._patch((starts + ends) / 2, self.rules.dash / 2 + max(self.rules.margins) + self.rules.thickness)
+        y, x, offset = self._patch(
+            (starts + ends) / 2, self.rules.dash / 2 + max(self.rules.margins) + self.rules.thickness
+        )
         along, across = _turned(offset, angles)
         beyond = np.maximum(np.abs(along) - self.rules.dash / 2, 0)
         near = beyond**2 + across**2 < distance[:, None, None] ** 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tasks.examples import Examples, Record, keep, stamp
 from tasks.lra.pixels import Pixels, grey
-from tasks.released import folder, hub_table, label
+from tasks.released import folder, hub_rows, label
 
 HUB = "uoft-cs/cifar10"
 SIZE = 32
@@ -52,12 +52,5 @@ def records(source: str, split: str) -> Iterator[Record]:
 
     Raises ValueError.
     """
-    import datasets
-
-    table = hub_table(source, split)
-    missing = {"img", "label"} - set(table.column_names)
-    if missing:
-        raise ValueError(f"{source}, {split}: the columns are {', '.join(table.column_names)}, not img and label")
-    for row, example in enumerate(table.cast_column("img", datasets.Image(decode=False))):
-        place = f"{source}, {split}, row {row}"
-        yield [grey(example["img"]["bytes"] or b"", SIZE, f"{place}: the image")], label(example["label"], CLASSES, place)
+    for place, (image, target) in hub_rows(source, split, ("img", "label")):
+        yield [grey(image["bytes"] or b"", SIZE, f"{place}: the image")], label(target, CLASSES, place)

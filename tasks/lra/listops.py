@@ -35,7 +35,9 @@ def load(data: Data) -> ListOps:
     """
     if not data.path:
         if data.length < data.maximum_length - 1:
-            raise ValueError(f"data.length={data.length} must hold data.maximum_length={data.maximum_length} - 1 tokens")
+            raise ValueError(
+                f"data.length={data.length} must hold data.maximum_length={data.maximum_length} - 1 tokens"
+            )
         return listops.generated(data, length=data.length)
     root = folder(data.path, "basic_train.tsv, basic_val.tsv and basic_test.tsv")
     files = [require(root / name, f"data.path= needs {', '.join(FILES)}") for name in FILES]

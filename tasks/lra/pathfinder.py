@@ -1,5 +1,5 @@
-"""Long Range Arena's pathfinder: whether two discs lie on one dashed contour, in images of 32 x 32 pixels (Linsley et al.,
-NeurIPS 2018, https://arxiv.org/abs/1805.08315; Tay et al., ICLR 2021).
+"""Long Range Arena's pathfinder: whether two discs lie on one dashed contour, in images of 32 x 32 pixels (Linsley et
+al., NeurIPS 2018, https://arxiv.org/abs/1805.08315; Tay et al., ICLR 2021).
 
 With data.path, the released PNGs and their metadata; without, images drawn by the published rules.
 """

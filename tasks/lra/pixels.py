@@ -31,9 +31,7 @@ def grey(content: bytes, size: int, place: str) -> bytes:
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.size != (size, size):
-                raise ValueError(
-                    f"{place} has {image.width} x {image.height} pixels; this task is for {size} x {size}"
-                )
+                raise ValueError(f"{place} has {image.width} x {image.height} pixels; this task is for {size} x {size}")
             return image.convert("L").tobytes()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{place} is no whole image; download it anew") from error

@@ -1,4 +1,4 @@
-"""Long Range Arena's text: the sentiment of IMDB reviews, read byte by byte (Maas et al., ACL 2011; Tay et al., ICLR 2021).
+"""Long Range Arena's text: the sentiment of IMDB reviews, byte by byte (Maas et al., ACL 2011; Tay et al., ICLR 2021).
 
 As published, the test split serves for validation too.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.classification import Classification
 from tasks.examples import Examples, Record, keep, stamp
-from tasks.released import decode, hub_table, label, require
+from tasks.released import decode, hub_rows, label, require
 
 HUB = "stanfordnlp/imdb"
 LABELS = ("neg", "pos")
@@ -35,7 +35,9 @@ def load(data: Data) -> Classification:
     source = data.path or HUB
     root = Path(source).expanduser()
     if data.path and not root.is_dir():
-        raise ValueError(f"data.path={data.path} is no folder; give aclImdb, which holds train/pos, train/neg and test/…")
+        raise ValueError(
+            f"data.path={data.path} is no folder; give aclImdb, which holds train/pos, train/neg and test/…"
+        )
     mark = stamp(sorted(file for file in root.rglob("*") if file.is_file())) if data.path else ""
     train, test = (
         Examples(keep(records, stamp=mark, source=source, split=split, size=data.bytes), length=data.length)
@@ -68,8 +70,8 @@ def _reviews(source: str, split: str) -> Iterator[tuple[str, str, int]]:
     """Place, text and label of the reviews of a split, of the original's folders or of a table of the hub."""
     root = Path(source).expanduser()
     if not any((root / part / name).exists() for part in ("train", "test") for name in LABELS):
-        for row, example in enumerate(hub_table(source, split)):
-            yield f"{source}, {split}, row {row}", example["text"], example["label"]
+        for place, (text, target) in hub_rows(source, split, ("text", "label")):
+            yield place, text, target
         return
     for target, name in enumerate(LABELS):
         files = sorted(require(root / split / name, "aclImdb holds {train,test}/{pos,neg}").glob("*.txt"))

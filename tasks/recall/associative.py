@@ -29,13 +29,11 @@ def load(data: Data) -> Recall:
     """
     require_at_least(data, pairs=1, queries=1, values=2, validation=1, test=1)
     if not data.queries <= data.pairs <= data.keys:
-        raise ValueError(
-            f"data.queries={data.queries} must be at most data.pairs={data.pairs}, and that at most data.keys={data.keys}"
-        )
-    if 2 * (data.pairs + data.queries) > data.length + 1:
-        raise ValueError(
-            f"data.length={data.length} must be at least 2 * (pairs + queries) - 1 = {2 * (data.pairs + data.queries) - 1}"
-        )
+        sizes = f"data.queries={data.queries}, data.pairs={data.pairs} and data.keys={data.keys}"
+        raise ValueError(f"{sizes} must not fall in this order")
+    needed = 2 * (data.pairs + data.queries) - 1
+    if data.length < needed:
+        raise ValueError(f"data.length={data.length} must be at least 2 * (pairs + queries) - 1 = {needed}")
     return Recall(
         lambda generator, count: draw(data, generator, count),
         length=data.length,

@@ -49,9 +49,7 @@ def repeating(data: Data, *, scattered: bool) -> Recall:
     )
 
 
-def draw(
-    data: Data, generator: np.random.Generator, count: int, *, scattered: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def draw(data: Data, generator: np.random.Generator, count: int, *, scattered: bool) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and answers (count, N + 1): symbols and blanks, a mark, and the symbols again in their order."""
     tokens = np.full((count, data.length + 1), BLANK, dtype=np.int64)
     answers = np.zeros(tokens.shape, dtype=bool)

@@ -123,7 +123,9 @@ def shuffled(generator: np.random.Generator, rows: int, count: int, chosen: int)
 
 def _share(tokens: np.ndarray) -> np.ndarray:
     """A hash of each sequence (B,), evenly spread from 0 to 1."""
-    weights = np.random.default_rng(0).integers(1, 2**63, tokens.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    weights = np.random.default_rng(0).integers(1, 2**63, tokens.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
     mixed = ((tokens.astype(np.uint64) + np.uint64(1)) * weights).sum(1, dtype=np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     return (mixed >> np.uint64(11)) / 2.0**53

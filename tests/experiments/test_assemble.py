@@ -182,7 +182,7 @@ def test_the_optimizer_has_its_epsilon(task):
 
 def test_a_batch_norm_is_refused_where_the_task_is_causal(task):
     for key in ("norm", "final_norm", "embedding_norm"):
-        with pytest.raises(UserError, match="a batch norm mixes all tokens .* a causal task needs another norm"):
+        with pytest.raises(UserError, match=r"a batch norm mixes all tokens .* a causal task needs another norm"):
             build_model(resolve(run(f"backbone.{key}=batch"), causal=True), task)
 
 
