@@ -74,6 +74,7 @@ def backends(run: Run, task: Task, model: nn.Module) -> dict[str, str]:
     device = choose_device(run.train)
     dtype = torch.bfloat16 if uses_bfloat16(run.train, device) else torch.float32  # what its projections give
     x = torch.zeros(1, task.length, run.backbone.dim, device=device, dtype=dtype)
-    mask = None if task.causal else torch.ones(x.shape[:2], dtype=torch.bool, device=device)  # an encoder masks pads
+    padded = not task.causal and task.grid is None  # an encoder masks pads, which images have none of
+    mask = torch.ones(x.shape[:2], dtype=torch.bool, device=device) if padded else None
     chosen = ((name, mixer.backend_for(x, mask)) for name, mixer in model_mixers(model))
     return {name: backend for name, backend in chosen if backend is not None}

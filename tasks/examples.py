@@ -63,7 +63,7 @@ def stamp(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         status = file.stat()
-        digest.update(repr((str(file.resolve()), status.st_size, status.st_mtime_ns)).encode(errors="surrogateescape"))
+        digest.update(repr((str(file.absolute()), status.st_size, status.st_mtime_ns)).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
