@@ -98,9 +98,11 @@ def hub_rows(source: str, split: str, columns: tuple[str, ...]) -> Iterator[tupl
 def _hub_table(source: str, split: str) -> Dataset:
     import datasets
     from datasets.exceptions import DatasetsError
+    from huggingface_hub.utils import logging as hub_logging
 
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(CRITICAL)  # it would print what is raised here
+    for logging in (datasets.logging, hub_logging):
+        logging.set_verbosity(CRITICAL)  # they would print what is raised here
     local = Path(source).expanduser()
     try:
         return datasets.load_dataset(str(local) if local.exists() else source, split=split)
@@ -118,7 +120,9 @@ def hub_file(repository: str, name: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging as hub_logging
 
+    hub_logging.set_verbosity(CRITICAL)  # it would print what is raised here
     try:
         return Path(hf_hub_download(repository, name, repo_type="dataset"))
     except (OSError, ValueError, HfHubHTTPError) as error:
