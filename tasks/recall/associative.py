@@ -13,11 +13,11 @@ from tasks.recall.questions import Recall, require_at_least, shuffled
 class Data:
     """Options of the data."""
 
-    length: int = 64
-    pairs: int = 8
-    queries: int = 8  # different keys that are asked for
-    keys: int = 32  # different keys that there are
-    values: int = 32
+    length: int = 32
+    pairs: int = 4
+    queries: int = 4  # different keys that are asked for
+    keys: int = 16  # different keys that there are
+    values: int = 16
     validation: int = 500  # sequences
     test: int = 1000
 

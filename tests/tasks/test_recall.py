@@ -163,9 +163,9 @@ def test_two_rows_train_on_each_problem(name: str, mixer: str):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("associative", {"queries": 9}, "data.queries=9, data.pairs=8 and data.keys=32 must not fall"),
-        ("associative", {"keys": 7}, "data.pairs=8 and data.keys=7 must not fall in this order"),
-        ("associative", {"length": 30}, r"data.length=30 must be at least 2 \* \(pairs \+ queries\) - 1 = 31"),
+        ("associative", {"queries": 9}, "data.queries=9, data.pairs=4 and data.keys=16 must not fall"),
+        ("associative", {"keys": 3}, "data.pairs=4 and data.keys=3 must not fall in this order"),
+        ("associative", {"length": 14}, r"data.length=14 must be at least 2 \* \(pairs \+ queries\) - 1 = 15"),
         ("associative", {"values": 1}, "data.values=1 must be at least 2"),
         ("copying", {"items": 40}, r"data.length=64 must be at least 2 \* items = 80"),
         ("selective_copying", {"items": 0}, "data.items=0 must be at least 1"),
