@@ -55,6 +55,8 @@ def test_a_task_in_a_folder_gives_its_runs_one_folder(tmp_path):
     trained = mixerzoo("train", "task=recall/induction", "mixer=convolution", *settings, folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["recall-induction-convolution-0"]
+    line = refused(mixerzoo("generate", "runs/recall-induction-convolution-0", "--prompt", "a", folder=tmp_path))
+    assert "was trained on recall/induction, which generates no text" in line
 
 
 def test_a_comparison_leaves_what_the_design_names(finished: Path):
