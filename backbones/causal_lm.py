@@ -13,11 +13,15 @@ from backbones.stack import Stack
 
 
 class CausalLM(nn.Module):
-    """tokens (B, N) -> logits (B, N, V) of the next token; the head is the embedding, transposed."""
+    """tokens (B, N) -> logits (B, N, V) of the next token; the head is the embedding, transposed.
+
+    Raises ValueError for a stack with batch norms.
+    """
 
     def __init__(self, stack: Stack, *, vocabulary: int, seed: int = 0):
         super().__init__()
-        self.embedding = TokenEmbedding(vocabulary, stack.dim, seed=seed)
+        stack.require_causal()
+        self.embedding = TokenEmbedding(vocabulary, stack.dim, std=stack.embedding_std, seed=seed)
         self.stack = stack
 
     def _head(self, hidden: Tensor) -> Tensor:

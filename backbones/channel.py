@@ -1,4 +1,4 @@
-"""Channel mixers, norms and position embeddings: what stands around a token mixer.
+"""Channel mixers, norms, position embeddings and poolings: what stands around a token mixer.
 
 Shapes: B batch, N length, D dim.
 """
@@ -41,7 +41,41 @@ def rms_norm(dim: int) -> nn.Module:
     return nn.RMSNorm(dim, eps=1e-8, elementwise_affine=False)
 
 
-NORMS = {"rms": rms_norm, "layer": nn.LayerNorm}
+class ScaleNorm(nn.Module):
+    """g x / |x| with one learned number g, sqrt(D) at first (Nguyen and Salazar, 2019, arXiv 1910.05895)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(math.sqrt(dim)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.to(x.dtype) * nn.functional.normalize(x, dim=-1, eps=1e-8)
+
+
+class BatchNorm(nn.Module):
+    """Batch norm of each channel over all real tokens of a batch; pads come out as zeros.
+
+    In training every token meets all others of its batch, so it cannot stand in a causal model.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (..., D), mask (...). Raises ValueError in training for a batch of one real token."""
+        if mask is None:
+            return self.norm(x.reshape(-1, x.shape[-1])).view_as(x)
+        normalised = self.norm(x[mask])
+        return torch.zeros_like(x, dtype=normalised.dtype).masked_scatter(mask[..., None], normalised)
+
+
+NORMS = {"rms": rms_norm, "layer": nn.LayerNorm, "scale": ScaleNorm, "batch": BatchNorm}
+
+
+def normalise(norm: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """norm(x); a batch norm needs to know which tokens are real."""
+    return norm(x, mask) if isinstance(norm, BatchNorm) else norm(x)
 
 
 class NoPosition(nn.Module):
@@ -86,3 +120,32 @@ class LearnedPosition(nn.Module):
 
 
 POSITIONS = {"none": NoPosition, "sinusoidal": SinusoidalPosition, "learned": LearnedPosition}
+
+
+def mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean over real tokens."""
+    return _real(hidden, mask).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+
+
+def padded_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The sum over real tokens by the length with the pads, as Skyformer's code has it."""
+    return _real(hidden, mask).mean(1)
+
+
+def first(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The first token."""
+    return hidden[:, 0]
+
+
+def last(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The last real token."""
+    place = (mask.sum(1) - 1).clamp_min(0)
+    return hidden[torch.arange(len(hidden), device=hidden.device), place]
+
+
+def _real(hidden: Tensor, mask: Tensor) -> Tensor:
+    return hidden.masked_fill(~mask[..., None], 0)
+
+
+POOLINGS = {"mean": mean, "padded_mean": padded_mean, "first": first, "last": last}
+"""(B, N, D) and the mask of right pads (B, N) -> (B, D)."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from backbones.channel import CHANNELS, NORMS, POSITIONS
+from backbones.channel import CHANNELS, NORMS, POOLINGS, POSITIONS, BatchNorm, normalise
 from backbones.seeding import seeded
 
 MakeMixer = Callable[[int, int, nn.ParameterDict], nn.Module]
@@ -37,14 +37,16 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop)
 
-    def _residual(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+    def _residual(
+        self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor], mask: Tensor | None = None
+    ) -> Tensor:
         if self.prenorm:
-            return x + self.drop_path(self.dropout(branch(norm(x))))
-        return norm(x + self.drop_path(self.dropout(branch(x))))
+            return x + self.drop_path(self.dropout(branch(normalise(norm, x, mask))))
+        return normalise(norm, x + self.drop_path(self.dropout(branch(x))), mask)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self._residual(x, self.norms[0], lambda inner: self.mixer(inner, mask))
-        return self._residual(x, self.norms[1], self.channel)
+        x = self._residual(x, self.norms[0], lambda inner: self.mixer(inner, mask), mask)
+        return self._residual(x, self.norms[1], self.channel, mask)
 
     def prefill(self, x: Tensor) -> tuple[Tensor, Any]:
         """forward(x), and the mixer's state after it."""
@@ -70,9 +72,10 @@ class Stack(nn.Module):
     """(B, N, D) -> (B, N, D): positions, `depth` blocks, and a final norm where the blocks are pre-norm.
 
     make_mixer builds the mixer of a layer; the stack knows no mixer by name. `width` is the channel mixers' inner
-    width, `length` the largest N of learned positions, `final_norm` that of the blocks unless given. Every part is
-    built under its own seed.
-    Raises ValueError for an unknown channel mixer, norm or position.
+    width, `length` the largest N of learned positions, `final_norm` that of the blocks unless given, `embedding_norm`
+    one between positions and blocks. `embedding_std`, `pooling` and `head_width` are for the model around the stack,
+    which has the embedding and the head. Every part is built under its own seed.
+    Raises ValueError for an unknown channel mixer, norm, position or pooling.
     """
 
     def __init__(
@@ -86,18 +89,26 @@ class Stack(nn.Module):
         channel: str = "glu",
         norm: str = "rms",
         final_norm: str | None = None,
+        embedding_norm: str | None = None,
+        embedding_std: float | None = None,
         prenorm: bool = True,
         position: str = "none",
+        pooling: str = "mean",
+        head_width: int | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
         seed: int = 0,
     ):
         super().__init__()
-        self.dim = dim
+        self.dim, self.embedding_std, self.head_width = dim, embedding_std, head_width
+        self.pool: Callable[[Tensor, Tensor], Tensor] = choose(POOLINGS, "pooling", pooling)
         self.shared = nn.ParameterDict()
         make_channel, make_norm = choose(CHANNELS, "channel", channel), choose(NORMS, "norm", norm)
         with seeded(seed, "position"):
             self.position = choose(POSITIONS, "position", position)(dim, length)
+        self.embedding_norm = (
+            nn.Identity() if embedding_norm is None else choose(NORMS, "embedding_norm", embedding_norm)(dim)
+        )
         self.dropout = nn.Dropout(dropout)
         blocks: list[Block] = []
         for index in range(depth):
@@ -112,11 +123,22 @@ class Stack(nn.Module):
         make_final = make_norm if final_norm is None else choose(NORMS, "final_norm", final_norm)
         self.norm = make_final(dim) if prenorm else nn.Identity()
 
+    def _enter(self, x: Tensor, start: int, mask: Tensor | None = None) -> Tensor:
+        """What the blocks get of embedded tokens, the first of which stands at `start`."""
+        return self.dropout(normalise(self.embedding_norm, self.position(x, start), mask))
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.dropout(self.position(x, 0))
+        x = self._enter(x, 0, mask)
         for block in self.blocks:
             x = block(x, mask)
-        return self.norm(x)
+        return normalise(self.norm, x, mask)
+
+    def require_causal(self) -> None:
+        """Raise ValueError where a norm lets tokens see later ones."""
+        if any(isinstance(module, BatchNorm) for module in self.modules()):
+            raise ValueError(
+                "a batch norm mixes all tokens of a batch, later ones too; a causal task needs another norm"
+            )
 
     def _layers(self) -> Iterator[Block]:
         return iter(cast("list[Block]", self.blocks))
@@ -128,7 +150,7 @@ class Stack(nn.Module):
     def prefill(self, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """forward(x), and the state after its N tokens."""
         layers, length = [], x.shape[1]
-        x = self.dropout(self.position(x, 0))
+        x = self._enter(x, 0)
         for block in self._layers():
             x, state = block.prefill(x)
             layers.append(state)
@@ -137,7 +159,7 @@ class Stack(nn.Module):
     def step(self, x: Tensor, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """One token (B, D); consumes the state."""
         layers = []
-        x = self.dropout(self.position(x[:, None], state["position"])[:, 0])
+        x = self._enter(x[:, None], state["position"])[:, 0]
         for block, before in zip(self._layers(), state["layers"], strict=True):
             x, after = block.step(x, before)
             layers.append(after)

@@ -132,14 +132,23 @@ def vision_transformer(
     dropout: float,
     drop_path: float,
     seed: int,
+    embedding_norm: str | None = None,
+    embedding_std: float | None = None,
+    pooling: str = "mean",
+    head_width: int | None = None,
 ) -> MixerVisionTransformer:
     """A MixerVisionTransformer described as a Stack is, for RGB images of image_size x image_size pixels.
 
     The final norm stands behind the pooling, where timm has it. Raises ValueError for an unknown channel mixer, norm or
-    position, and for prenorm=False, which timm's blocks do not know.
+    position, and for what timm's VisionTransformer does not have.
     """
     if not prenorm:
         raise ValueError("backbone.prenorm=false: timm's VisionTransformer has its norms before the branches alone")
+    if (pooling, embedding_std, head_width) != ("mean", None, None):
+        raise ValueError(
+            "timm's VisionTransformer has its own pooling, embedding and head: "
+            "leave out backbone.pooling, backbone.embedding_std and backbone.head_width"
+        )
     make_channel, make_norm = choose(CHANNELS, "channel", channel), choose(NORMS, "norm", norm)
     with seeded(seed, "position"):
         positions = choose(POSITIONS, "position", position)(dim, length)
@@ -158,6 +167,8 @@ def vision_transformer(
         proj_drop_rate=dropout,
         drop_path_rate=drop_path,
     )
+    if embedding_norm is not None:
+        model.norm_pre = choose(NORMS, "embedding_norm", embedding_norm)(dim)
     if final_norm is not None:
         model.fc_norm = choose(NORMS, "final_norm", final_norm)(dim)
     return model

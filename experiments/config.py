@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import tasks
 from experiments.errors import UserError, one_line
+from experiments.schedules import SCHEDULES
 from mixers.registry import CHANNELS, POSITIONS, did_you_mean
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -29,10 +30,14 @@ class Backbone:
     channel: str = "glu"  # the channel mixer: glu, ffn or none
     ratio: float = 1.0  # its inner width over dim
     width: int | None = None  # its inner width; null: ratio * dim, or what match=parameters finds
-    norm: str = "rms"  # rms or layer
+    norm: str = "rms"  # rms, layer, scale, or, where the task is not causal, batch
     final_norm: str | None = None  # the one before the head; null: as norm
+    embedding_norm: str | None = None  # one between embedding and blocks; null: none
+    embedding_std: float | None = None  # of token embeddings, taken as they are; null: N(0, 1 / dim) times sqrt(dim)
     prenorm: bool = True
     position: str = "row"  # none, sinusoidal or learned; row: what each mixer's row asks for
+    pooling: str = "mean"  # of classifiers: mean over real tokens, padded_mean over all places, first or last
+    head_width: int | None = None  # of classifiers: the head's inner width; null: one linear layer
     dropout: float = 0.0
     drop_path: float = 0.0
 
@@ -46,11 +51,14 @@ class Train:
     accumulate: int = 1  # parts that a batch is split into
     learning_rate: float = 1e-3
     warmup: float = 0.1  # share of the steps
-    final: float = 0.1  # learning rate at the end over the highest
+    schedule: str = "cosine"  # after the warm-up: cosine, linear, inverse_sqrt or constant
+    final: float = 0.1  # learning rate at the end over the highest, of cosine and linear
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.98
-    clip: float = 1.0  # the largest norm of the gradient
+    epsilon: float = 1e-8  # what AdamW adds to the root of the second moment
+    clip: float | None = 1.0  # the largest norm of the gradient; null: any
+    clip_value: float | None = None  # the largest size of an entry of the gradient; null: any
     ema: float = 0.0  # decay of the moving average of the parameters, which is evaluated then; 0: none
     redraw: int = 1000  # steps between draws of random features
     validations: int = 8  # in the course of a run
@@ -244,12 +252,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+NORMS = ("rms", "layer", "scale", "batch")
 _AT_LEAST = {
     **dict.fromkeys(["dim", "depth", "batch", "accumulate", "tokens", "redraw", "validations", "length"], 1),
     **dict.fromkeys(["workers", "threads", "validation_bytes", "test_bytes", "width"], 1),
+    **dict.fromkeys(["head_width", "validated", "bytes"], 1),
     **dict.fromkeys(["weight_decay", "checkpoint_seconds", "seed"], 0),
 }
-_ABOVE_ZERO = ("learning_rate", "clip", "ratio")
+_ABOVE_ZERO = ("learning_rate", "clip", "clip_value", "epsilon", "embedding_std", "ratio")
 _SHARES = ("dropout", "drop_path", "warmup", "final")
 _CHOICES = {
     "match": (None, "parameters"),
@@ -257,9 +267,12 @@ _CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "float32", "bfloat16"),
     "channel": CHANNELS,
-    "norm": ("rms", "layer"),
-    "final_norm": (None, "rms", "layer"),
+    "norm": NORMS,
+    "final_norm": (None, *NORMS),
+    "embedding_norm": (None, *NORMS),
     "position": ("row", *POSITIONS),
+    "pooling": ("mean", "padded_mean", "first", "last"),
+    "schedule": tuple(SCHEDULES),
 }
 
 

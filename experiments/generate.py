@@ -7,6 +7,7 @@ import torch
 from backbones.causal_lm import CausalLM
 from experiments.errors import UserError, user_errors
 from experiments.train import load_model
+from tasks.byte_model import ByteModel
 
 
 def generate(
@@ -24,8 +25,8 @@ def generate(
 
     Raises UserError for a run that is no language model, and for values out of range.
     """
-    run, _, model = load_model(folder)
-    if not isinstance(model, CausalLM):
+    run, task, model = load_model(folder)
+    if not isinstance(task, ByteModel) or not isinstance(model, CausalLM):
         raise UserError(f"{folder} was trained on {run.task}, which generates no text")
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""AdamW under the mixers' own rules, with warm-up and a cosine.
+"""AdamW under the mixers' own rules, its learning rate, and the clipping of gradients.
 
 Loshchilov and Hutter, ICLR 2019, https://arxiv.org/abs/1711.05101.
 """
@@ -10,6 +10,7 @@ from torch import nn
 
 from experiments.assemble import model_mixers
 from experiments.config import Train
+from experiments.schedules import SCHEDULES
 
 
 def make_optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
@@ -30,7 +31,8 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
     described = [
         {"params": parameters, "bound": bound, "weight_decay": decay} for (bound, decay), parameters in groups.items()
     ]
-    optimizer = torch.optim.AdamW(described, lr=train.learning_rate, betas=(train.beta1, train.beta2), eps=1e-8)
+    betas = train.beta1, train.beta2
+    optimizer = torch.optim.AdamW(described, lr=train.learning_rate, betas=betas, eps=train.epsilon)
     set_learning_rate(optimizer, train, 1.0)
     return optimizer
 
@@ -43,12 +45,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, train: Train, share: flo
 
 
 def schedule(train: Train, step: int, steps: int) -> float:
-    """The share of the highest learning rate at `step` of `steps`: linear warm-up, then a cosine to `final`."""
+    """The share of the highest learning rate at `step` of `steps`: linear warm-up, then what train.schedule names."""
     warmup = max(1, round(train.warmup * steps))
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return train.final + (1 - train.final) * 0.5 * (1 + math.cos(math.pi * progress))
+    return SCHEDULES[train.schedule](step, warmup, steps, train.final)
+
+
+def clip_gradient(model: nn.Module, train: Train) -> torch.Tensor:
+    """Clip the gradient by its norm, then by its entries, each where it is asked for; returns the norm before."""
+    largest = math.inf if train.clip is None else train.clip
+    norm = nn.utils.clip_grad_norm_(model.parameters(), largest)
+    if train.clip_value is not None:
+        nn.utils.clip_grad_value_(model.parameters(), train.clip_value)
+    return norm
 
 
 def _rules(model: nn.Module) -> dict[str, dict[str, float]]:

@@ -22,7 +22,7 @@ def train_one(run: Run, console: Console) -> None:
     """
     task = load_task(run)
     run = resolve(run, task.causal)
-    folder = Path(run.out or f"runs/{run.task}-{run.label}-{run.seed}")
+    folder = Path(run.out or f"runs/{run.task.replace('/', '-')}-{run.label}-{run.seed}")
     threads = saved_threads(folder) or torch.get_num_threads()
     run = dataclasses.replace(run, train=settle(run.train, threads=threads), out=None)
     columns = [

@@ -22,7 +22,7 @@ from experiments.examine import examine, score
 from experiments.files import append_line, read_json, read_lines, write_json, write_text
 from experiments.folders import saved_settings
 from experiments.machine import autocast, choose_device, peak_memory, prepare, reset_peak_memory
-from experiments.optimizer import make_optimizer, schedule, set_learning_rate
+from experiments.optimizer import clip_gradient, make_optimizer, schedule, set_learning_rate
 from tasks.contract import Batch, Task
 
 Progress = Callable[[int, int, float], None]
@@ -135,7 +135,7 @@ class Trainer:
         with user_errors():
             batch = self.task.batch(train.batch, seed=self.run.seed, step=self.step)
         loss = self._backward(batch)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
+        norm = clip_gradient(self.model, train)
         self._require_finite(loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The tasks: one module and one recipe (yaml) of the same name each. Listing them imports no torch."""
+"""The tasks: one module and one recipe (yaml) of the same name each, some in folders. Listing them imports no torch."""
 
 import importlib
 from pathlib import Path
@@ -11,8 +11,8 @@ _FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The names of all tasks."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    """The names of all tasks, such as listops and lra/listops."""
+    return sorted(path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.rglob("*.yaml"))
 
 
 def recipe(name: str) -> Path:
@@ -34,4 +34,4 @@ def load(name: str, data: Any) -> "Task":
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"tasks.{name}")
+    return importlib.import_module(f"tasks.{name.replace('/', '.')}")

@@ -31,7 +31,7 @@ def load(data: Data) -> "ImageClassification":
     from tasks.image_classification import ImageClassification
     from tasks.image_source import read
 
-    images = read(data.path, REPOSITORY, "cifar10")
+    images = read(data.path, REPOSITORY, "cifar10", classes=10)
     for split in (images.train, images.test):
         width, height = split.decode(0).size
         if (width, height) != (SIDE, SIDE):

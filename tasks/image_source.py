@@ -80,8 +80,8 @@ class Images:
     hash: str
 
 
-def read(path: str, repository: str | None, task: str) -> Images:
-    """The images of `path`, or without one those of the hub's `repository`.
+def read(path: str, repository: str | None, task: str, *, classes: int | None = None) -> Images:
+    """The images of `path`, or without one those of the hub's `repository`; of `classes` classes, if that is known.
 
     Raises ValueError for data that are missing, half there, or not labelled images.
     """
@@ -89,10 +89,10 @@ def read(path: str, repository: str | None, task: str) -> Images:
         root = Path(path).expanduser().resolve()
         if not root.is_dir():
             raise ValueError(f"data.path={path} is no folder")
-        return assemble(_tables(root), root.name)
+        return assemble(_tables(root), root.name, classes=classes)
     if repository is None:
         raise ValueError(f"task={task} needs data.path=, a folder {{train,val}}/<class>/ of images")
-    return assemble(hub.load(repository), repository)
+    return assemble(hub.load(repository), repository, classes=classes)
 
 
 def _tables(root: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _near(root: Path, pattern: str) -> list[Path]:
     return sorted([*root.glob(pattern), *root.glob(f"*/{pattern}")])
 
 
-def assemble(tables: dict[str, Any], note: str) -> Images:
+def assemble(tables: dict[str, Any], note: str, *, classes: int | None = None) -> Images:
     """Images of the tables {split: datasets.Dataset}, checked.
 
     Raises ValueError where a split or a column is missing, and for labels that are none.
@@ -121,7 +121,7 @@ def assemble(tables: dict[str, Any], note: str) -> Images:
         raise ValueError(f"{note} has the splits {', '.join(tables)}; it needs train, and one of {', '.join(HELD_OUT)}")
     train, test = (_split(name, tables[name]) for name in ("train", held_out))
     names = getattr(tables["train"].features[LABEL], "names", None)
-    classes = len(names) if names else int(train.labels.max()) + 1
+    classes = classes or (len(names) if names else int(train.labels.max()) + 1)
     for split in (train, test):
         _check_labels(split, classes)
     return Images(train, test, classes, note, _hash(train, test))

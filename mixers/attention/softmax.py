@@ -22,10 +22,12 @@ class _Attention(Mixer):
     Queries, keys and values have no bias: a bias of the keys would move every score of a row alike, and so nothing.
     """
 
-    def __init__(self, dim: int, *, causal: bool, heads: int, backend: str):
+    def __init__(self, dim: int, *, causal: bool, heads: int, dropout: float, backend: str):
         super().__init__()
         require_backend(backend)
-        self.causal, self.heads, self.backend = causal, heads, backend
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} must lie in [0, 1)")
+        self.causal, self.heads, self.dropout, self.backend = causal, heads, dropout, backend
         self.head_dim = split_heads(dim, heads)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim)
@@ -47,7 +49,8 @@ class _Attention(Mixer):
         if mask is not None:
             k, v = (part.masked_fill(~mask[:, None, :, None], 0) for part in (k, v))
         bias = self.bias(q.shape[2], k.shape[2])
-        mixed = attention(q, k, v, causal=causal, bias=bias, mask=mask, backend=self.backend)
+        dropout = self.dropout if self.training else 0.0
+        mixed = attention(q, k, v, causal=causal, bias=bias, mask=mask, dropout=dropout, backend=self.backend)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -77,15 +80,24 @@ class _Attention(Mixer):
 class SoftmaxAttention(_Attention):
     """softmax(Q K^T / sqrt(K)) V. It knows no order: the backbone adds absolute positions."""
 
-    def __init__(self, dim: int, *, causal: bool, heads: int = 4, backend: str = "auto"):
-        super().__init__(dim, causal=causal, heads=heads, backend=backend)
+    def __init__(self, dim: int, *, causal: bool, heads: int = 4, dropout: float = 0.0, backend: str = "auto"):
+        super().__init__(dim, causal=causal, heads=heads, dropout=dropout, backend=backend)
 
 
 class RotaryAttention(_Attention):
     """Softmax attention whose queries and keys turn by position * base^(-2i / K), so scores know i - j alone."""
 
-    def __init__(self, dim: int, *, causal: bool, heads: int = 4, base: float = 10000.0, backend: str = "auto"):
-        super().__init__(dim, causal=causal, heads=heads, backend=backend)
+    def __init__(
+        self,
+        dim: int,
+        *,
+        causal: bool,
+        heads: int = 4,
+        base: float = 10000.0,
+        dropout: float = 0.0,
+        backend: str = "auto",
+    ):
+        super().__init__(dim, causal=causal, heads=heads, dropout=dropout, backend=backend)
         if self.head_dim % 2:
             raise ValueError(f"rotary positions need an even width of heads, not dim / heads = {self.head_dim}")
         if base <= 1:
@@ -99,8 +111,8 @@ class RotaryAttention(_Attention):
 class AlibiAttention(_Attention):
     """Softmax attention with -slope |i - j| added to the scores; symmetric when bidirectional."""
 
-    def __init__(self, dim: int, *, causal: bool, heads: int = 4, backend: str = "auto"):
-        super().__init__(dim, causal=causal, heads=heads, backend=backend)
+    def __init__(self, dim: int, *, causal: bool, heads: int = 4, dropout: float = 0.0, backend: str = "auto"):
+        super().__init__(dim, causal=causal, heads=heads, dropout=dropout, backend=backend)
         self.slopes: Tensor
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)))
 

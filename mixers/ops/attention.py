@@ -26,24 +26,25 @@ def attention(
     causal: bool = False,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
+    dropout: float = 0.0,
     backend: str = "auto",
 ) -> Tensor:
     """q (B, H, N, K), k and v (B, H, M, K) -> (B, H, N, K).
 
     causal: query i sees keys 0 .. i, and then N = M. bias: (H, N, M), added to the scores. mask: (B, M), True at the
-    keys that may be seen; a query that sees none returns zeros.
+    keys that may be seen; a query that sees none returns zeros. dropout: the chance that a weight is dropped.
     backend: "dense" (the definition), "sdpa", "xformers" (CUDA, half precision, neither bias nor mask), or "auto".
     Raises ValueError where the backend named cannot run.
     """
     chosen = attention_backend(backend, q, plain=bias is None and mask is None)
     if chosen == "xformers":
-        return _xformers(q, k, v, causal)
+        return _xformers(q, k, v, causal, dropout)
     if bias is None and mask is None and chosen == "sdpa":
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     scores = _score_bias(q, k, causal, bias, mask)
     if chosen == "sdpa":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=scores)
-    return _dense(q, k, v, scores)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=scores, dropout_p=dropout)
+    return _dense(q, k, v, scores, dropout)
 
 
 def attention_backend(backend: str, q: Tensor, *, plain: bool) -> str:
@@ -77,20 +78,21 @@ def _score_bias(q: Tensor, k: Tensor, causal: bool, bias: Tensor | None, mask: T
     return scores
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor, scores: Tensor) -> Tensor:
+def _dense(q: Tensor, k: Tensor, v: Tensor, scores: Tensor, dropout: float) -> Tensor:
     dtype = wide(q, k, v)
     logits = q.to(dtype) @ k.to(dtype).transpose(-1, -2) * q.shape[-1] ** -0.5 + scores.to(dtype)
     unseen = torch.isneginf(logits)
     weights = torch.softmax(logits.masked_fill(unseen, torch.finfo(dtype).min), dim=-1).masked_fill(unseen, 0)
-    return (weights @ v.to(dtype)).to(v.dtype)
+    return (F.dropout(weights, dropout) @ v.to(dtype)).to(v.dtype)
 
 
 @torch.compiler.disable()
-def _xformers(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+def _xformers(q: Tensor, k: Tensor, v: Tensor, causal: bool, dropout: float) -> Tensor:
     from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
     heads_last = [tensor.transpose(1, 2) for tensor in (q, k, v)]  # (B, N, H, K)
-    return memory_efficient_attention(*heads_last, attn_bias=LowerTriangularMask() if causal else None).transpose(1, 2)
+    mask = LowerTriangularMask() if causal else None
+    return memory_efficient_attention(*heads_last, attn_bias=mask, p=dropout).transpose(1, 2)
 
 
 @torch.compiler.assume_constant_result
@@ -100,7 +102,7 @@ def xformers_works() -> bool:
     try:
         _load_cuda_runtime_12()
         probe = torch.ones(1, 16, 1, 16, dtype=torch.float16, device="cuda").transpose(1, 2)
-        _xformers(probe, probe, probe, causal=True)
+        _xformers(probe, probe, probe, causal=True, dropout=0.0)
     except (ImportError, OSError, RuntimeError, NotImplementedError) as error:
         _log.warning("xformers does not run here (%s); attention uses SDPA", str(error).splitlines()[0])
         return False

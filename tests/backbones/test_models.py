@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backbones.causal_lm import CausalLM, sample
-from backbones.channel import CHANNELS, NORMS, POSITIONS
-from backbones.encoder import Encoder
+from backbones.channel import CHANNELS, NORMS, POOLINGS, POSITIONS, BatchNorm, ScaleNorm
+from backbones.embedding import PixelEmbedding, TokenEmbedding
+from backbones.encoder import DualEncoder, Encoder
 from backbones.stack import Stack
 from mixers import build, names
 
@@ -32,7 +33,7 @@ def test_decoding_is_the_parallel_form(name: str, position: str):
 
 
 @pytest.mark.parametrize("prenorm", [True, False])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch"])
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_language_model_does_not_see_the_future(channel: str, norm: str, prenorm: bool):
     model = CausalLM(stack("gtu", channel=channel, norm=norm, prenorm=prenorm), vocabulary=11).double().eval()
@@ -50,6 +51,69 @@ def test_an_encoder_does_not_see_pads(name: str):
     padded = torch.cat([tokens, torch.zeros(2, 6, dtype=torch.long)], dim=1)
     torch.testing.assert_close(model(padded, padded != 0), model(tokens))
     assert model(tokens).shape == (2, 3)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("pooling", [pooling for pooling in POOLINGS if pooling != "padded_mean"])
+def test_no_norm_or_pooling_sees_pads(norm: str, pooling: str):
+    options = {"norm": norm, "embedding_norm": norm, "pooling": pooling, "head_width": 5}
+    model = Encoder(stack("gtu", causal=False, **options), vocabulary=11, classes=3).double().train()
+    tokens = torch.randint(1, 11, (2, 9))
+    padded = torch.cat([tokens, torch.zeros(2, 6, dtype=torch.long)], dim=1)
+    torch.testing.assert_close(model(padded, padded != 0), model(tokens))
+
+
+def test_batch_norm_is_over_real_tokens_alone():
+    norm, x = BatchNorm(3).train(), torch.randn(4, 6, 3)
+    mask = torch.arange(6) < torch.tensor([6, 1, 3, 5])[:, None]
+    x[~mask] = torch.nan
+    y = norm(x, mask)
+    real = (x[mask] - x[mask].mean(0)) / (x[mask].var(0, unbiased=False) + norm.norm.eps).sqrt()
+    torch.testing.assert_close(y[mask], real)
+    assert (y[~mask] == 0).all()
+    torch.testing.assert_close(norm.norm.running_mean, 0.1 * x[mask].mean(0))
+    norm.eval()
+    torch.testing.assert_close(norm(x, mask)[1:2, :1], norm(x[1:2, :1]))
+
+
+def test_scale_norm_gives_every_token_one_length():
+    norm = ScaleNorm(9)
+    torch.testing.assert_close(norm(torch.randn(2, 5, 9)).norm(dim=-1), torch.full((2, 5), 3.0))
+    assert sum(parameter.numel() for parameter in norm.parameters()) == 1
+    assert torch.isfinite(norm(torch.zeros(1, 1, 9))).all()
+
+
+def test_poolings_are_their_definitions():
+    hidden = torch.randn(2, 4, 3)
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    pooled = {name: pool(hidden, mask) for name, pool in POOLINGS.items()}
+    torch.testing.assert_close(pooled["mean"], torch.stack([hidden[0, :3].mean(0), hidden[1, 0]]))
+    torch.testing.assert_close(pooled["padded_mean"], torch.stack([hidden[0, :3].sum(0), hidden[1, 0]]) / 4)
+    assert torch.equal(pooled["first"], hidden[:, 0])
+    assert torch.equal(pooled["last"], torch.stack([hidden[0, 2], hidden[1, 0]]))
+
+
+def test_a_dual_encoder_sees_both_and_their_product_and_difference():
+    model = DualEncoder(stack("gtu", causal=False), vocabulary=11, classes=2).eval()
+    pairs = torch.randint(0, 11, (3, 2, 9))
+    a, b = (model.pooled(pairs[:, side], None) for side in (0, 1))
+    expected = model.head(torch.cat([a, b, a * b, a - b], dim=-1))
+    torch.testing.assert_close(model(pairs), expected)
+    mask = torch.ones_like(pairs, dtype=torch.bool)
+    torch.testing.assert_close(model(pairs, mask), expected)
+
+
+def test_embeddings_have_the_spread_that_is_asked_for():
+    tokens = torch.arange(500)
+    assert TokenEmbedding(500, 64, seed=0)(tokens).std().item() == pytest.approx(1, rel=0.05)
+    assert TokenEmbedding(500, 64, std=0.02, seed=0)(tokens).std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_pixels_enter_between_minus_one_and_one():
+    embedding = PixelEmbedding(4, seed=0)
+    black, white = embedding(torch.tensor([[0, 255]]))[0]
+    torch.testing.assert_close((black + white) / 2, embedding.linear.bias)
+    torch.testing.assert_close((white - black) / 2, embedding.linear.weight[:, 0])
 
 
 def test_equal_seeds_give_equal_shared_parameters():
@@ -88,7 +152,9 @@ def test_learned_positions_end_at_their_length():
         stack("softmax", position="learned")(torch.zeros(1, 25, 8))
 
 
-@pytest.mark.parametrize(("key", "value"), [("channel", "mlp"), ("norm", "batch"), ("position", "rotary")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("channel", "mlp"), ("norm", "group"), ("position", "rotary"), ("pooling", "max")]
+)
 def test_unknown_parts_are_refused(key: str, value: str):
     with pytest.raises(ValueError, match=f"{key}='{value}' must be one of"):
         stack("softmax", **{key: value})

@@ -8,7 +8,7 @@ import torch
 from experiments.assemble import build_model, count_parameters, layer_rows, match_parameters, model_mixers, resolve
 from experiments.config import Comparison, Run, load
 from experiments.errors import UserError
-from experiments.optimizer import make_optimizer, schedule, set_learning_rate
+from experiments.optimizer import clip_gradient, make_optimizer, schedule, set_learning_rate
 from experiments.plan import folder_name, plan
 from mixers import names
 from tasks.byte_model import ByteModel
@@ -139,6 +139,51 @@ def test_the_schedule_warms_up_and_follows_a_cosine():
     assert shares[55] == pytest.approx(0.6)
     assert shares[100] == pytest.approx(0.2)
     assert all(math.isfinite(share) for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cosine", [1, 0.6, 0.2]),
+        ("linear", [1, 0.6, 0.2]),
+        ("inverse_sqrt", [1, (10 / 55) ** 0.5, 0.1**0.5]),
+        ("constant", [1, 1, 1]),
+    ],
+)
+def test_schedules_are_their_formulas(name: str, expected: list[float]):
+    train = run("train.warmup=0.1", "train.final=0.2", f"train.schedule={name}").train
+    assert [schedule(train, step, 100) for step in (10, 55, 100)] == pytest.approx(expected)
+    assert [schedule(train, step, 100) for step in range(10)] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert schedule(train, 20, 100) != schedule(train, 21, 100) or name == "constant"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "norm", "entry"),
+    [
+        (("train.clip=1.0",), 1.0, 0.8),
+        (("train.clip=null",), 5.0, 4.0),
+        (("train.clip=null", "train.clip_value=3.5"), math.hypot(3, 3.5), 3.5),
+        (("train.clip=2.5", "train.clip_value=1.75"), math.hypot(1.5, 1.75), 1.75),
+    ],
+)
+def test_gradients_are_clipped_by_norm_and_by_value(arguments: tuple[str, ...], norm: float, entry: float):
+    model = torch.nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.tensor([[3.0, -4.0]])
+    assert clip_gradient(model, run(*arguments).train) == pytest.approx(5.0)
+    assert model.weight.grad.norm() == pytest.approx(norm, rel=1e-5)
+    assert model.weight.grad.abs().max() == pytest.approx(entry, rel=1e-5)
+
+
+def test_the_optimizer_has_its_epsilon(task):
+    settings = run("train.epsilon=1e-6")
+    optimizer = make_optimizer(build_model(resolve(settings, causal=True), task), settings.train)
+    assert all(group["eps"] == 1e-6 for group in optimizer.param_groups)
+
+
+def test_a_batch_norm_is_refused_where_the_task_is_causal(task):
+    for key in ("norm", "final_norm", "embedding_norm"):
+        with pytest.raises(UserError, match=r"a batch norm mixes all tokens .* a causal task needs another norm"):
+            build_model(resolve(run(f"backbone.{key}=batch"), causal=True), task)
 
 
 def test_accumulated_parts_give_the_whole_batchs_gradient(task, tmp_path):

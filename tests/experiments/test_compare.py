@@ -50,6 +50,15 @@ def finished(tmp_path_factory, text: Path) -> Path:
     return folder / "here"
 
 
+def test_a_task_in_a_folder_gives_its_runs_one_folder(tmp_path):
+    settings = ["backbone.dim=8", "data.length=12", "data.validation=20", "data.test=20", "train.tokens=384"]
+    trained = mixerzoo("train", "task=recall/induction", "mixer=convolution", *settings, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["recall-induction-convolution-0"]
+    line = refused(mixerzoo("generate", "runs/recall-induction-convolution-0", "--prompt", "a", folder=tmp_path))
+    assert "was trained on recall/induction, which generates no text" in line
+
+
 def test_a_comparison_leaves_what_the_design_names(finished: Path):
     with open(finished / "results.csv") as file:
         rows = list(csv.DictReader(file))

@@ -35,7 +35,15 @@ def test_numbers_may_be_written_as_powers_of_ten():
         ("train.learning_rate=.nan", "must be finite"),
         ("backbone.dropout=1.5", "must lie between 0 and 1"),
         ("train.beta1=1.0", r"must lie in \[0, 1\)"),
-        ("backbone.norm=batch", "backbone.norm=batch must be one of rms, layer"),
+        ("backbone.norm=group", "backbone.norm=group must be one of rms, layer, scale, batch"),
+        ("backbone.embedding_norm=none", "backbone.embedding_norm=none must be one of null, rms, layer, scale, batch"),
+        ("backbone.embedding_std=0", "backbone.embedding_std=0.0 must be above 0"),
+        ("backbone.pooling=max", "backbone.pooling=max must be one of mean, padded_mean, first, last"),
+        ("backbone.head_width=0", "backbone.head_width=0 must be at least 1"),
+        ("train.schedule=step", "train.schedule=step must be one of cosine, linear, inverse_sqrt, constant"),
+        ("train.epsilon=0", "train.epsilon=0.0 must be above 0"),
+        ("train.clip=0", "train.clip=0.0 must be above 0"),
+        ("train.clip_value=-1", "train.clip_value=-1.0 must be above 0"),
         ("train.precision=float64", "must be one of auto, float32, bfloat16"),
         ("tokens", "'tokens' is not of the form key=value"),
         ("mixer=[gtu", "is not a value"),
@@ -54,7 +62,9 @@ def test_mistakes_get_one_clear_line(argument: str, message: str):
 def test_rows_and_settings_may_ask_for_what_backbones_have():
     assert set(registry.CHANNELS) == set(_CHOICES["channel"]) == set(channel.CHANNELS)
     assert set(registry.POSITIONS) == set(_CHOICES["position"]) - {"row"} == set(channel.POSITIONS)
-    assert set(_CHOICES["norm"]) == set(channel.NORMS)
+    assert set(_CHOICES["norm"]) == set(_CHOICES["final_norm"]) - {None} == set(channel.NORMS)
+    assert set(_CHOICES["embedding_norm"]) == {None, *channel.NORMS}
+    assert set(_CHOICES["pooling"]) == set(channel.POOLINGS)
 
 
 def test_mixers_are_names_patterns_or_labels():

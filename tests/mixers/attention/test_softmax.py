@@ -63,3 +63,13 @@ def test_softmax_knows_no_order():
     mixer = build("softmax", 8, causal=False).double()
     x, order = torch.randn(1, 9, 8, dtype=torch.float64), torch.randperm(9)
     torch.testing.assert_close(mixer(x[:, order]), mixer(x)[:, order])
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmax_rope", "softmax_alibi"])
+def test_dropout_falls_in_training_alone(name: str):
+    mixer, x = build(name, 8, causal=True, dropout=0.5), torch.randn(1, 6, 8)
+    assert not torch.equal(mixer(x), mixer(x))
+    mixer.eval()
+    assert torch.equal(mixer(x), mixer(x))
+    with pytest.raises(ValueError, match=r"dropout=1.0 must lie in \[0, 1\)"):
+        build(name, 8, causal=True, dropout=1.0)

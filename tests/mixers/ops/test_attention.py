@@ -57,3 +57,17 @@ def test_a_backend_that_cannot_run_raises(backend: str, message: str):
 
 def test_auto_is_sdpa_on_the_cpu():
     assert attention_backend("auto", torch.zeros(1, dtype=torch.bfloat16), plain=True) == "sdpa"
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("backend", ["dense", "sdpa"])
+def test_dropout_drops_weights_and_scales_the_others(backend: str, masked: bool):
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 1, 64, 8).unbind()
+    mask = torch.ones(1, 64, dtype=torch.bool) if masked else None
+    options = {"mask": mask, "causal": True, "backend": backend}
+    weights = attention(q, k, torch.eye(64)[None, None], **options)
+    dropped = attention(q, k, torch.eye(64)[None, None], dropout=0.25, **options)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], weights[kept] / 0.75)
+    assert (kept & (weights > 0)).sum() / (weights > 0).sum() == pytest.approx(0.75, abs=0.05)
