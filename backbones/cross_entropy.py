@@ -84,7 +84,7 @@ def _accumulate(
         by_hidden[rows] = (fast @ weight).to(by_hidden.dtype)
     if by_weight is not None:
         if by_weight.dtype == fast.dtype:
-            by_weight.addmm_(fast.T, inputs)  # without a further tensor of V x D
+            torch.addmm(by_weight, fast.T, inputs, out=by_weight)  # without a further tensor of V x D
         else:
             by_weight += fast.T @ inputs
     if by_bias is not None:

@@ -51,8 +51,8 @@ def load_task(run: Run) -> Task:
 
 
 def identity(run: Run, task: Task) -> dict[str, Any]:
-    """What a checkpoint belongs to: the settings and the data."""
-    return {**plain(run), "data_hash": task.data_hash}
+    """What a checkpoint belongs to: the settings, the data and the meaning of its tokens."""
+    return {**plain(run), "data_hash": task.data_hash, "vocabulary": task.vocabulary}
 
 
 def load_model(folder: Path) -> tuple[Run, Task, nn.Module]:

@@ -72,6 +72,7 @@ class ListOps:
     causal = False
     grid = None
     metric = "accuracy"
+    vocabulary = None
     higher_is_better = True
 
     def __init__(self, data: Data):
