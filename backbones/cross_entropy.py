@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LOGITS_AT_ONCE = 2**24
-"""Chunk times vocabulary: 64 MB in float32."""
+LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**25}
+"""Chunk times vocabulary. Smaller ones add to the weight's gradient too often, larger ones cost a CPU fresh pages."""
 
 IGNORED = -100
 """The target of a token that is not scored."""
@@ -27,7 +27,7 @@ def linear_cross_entropy(
     float32 at the least. It can be differentiated once.
     """
     tokens = hidden.reshape(-1, hidden.shape[-1])
-    chunk = chunk or max(1, LOGITS_AT_ONCE // len(weight))
+    chunk = chunk or max(1, LOGITS_AT_ONCE[hidden.device.type] // len(weight))
     return _LinearCrossEntropy.apply(tokens, weight, bias, targets.reshape(-1), chunk, torch.is_grad_enabled())
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from experiments.errors import UserError
-from experiments.files import replacing
+from tasks.files import replacing
 
 
 def checkpoint_file(folder: Path) -> Path:
