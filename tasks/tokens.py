@@ -31,9 +31,23 @@ def token_stream(rows: Iterable[str], source: str, tokenizer: Tokenizer) -> np.n
     return np.memmap(cached("tokens.bin", (source, tokenizer.identity, dtype.str), write), dtype, mode="r")
 
 
-def rows_of(stream: np.ndarray, end: int) -> np.ndarray:
+def ends_of_rows(stream: np.ndarray, end: int) -> np.ndarray:
     """Where each row of a stream ends, its end token included."""
     return np.flatnonzero(stream == end) + 1
+
+
+def blocks(stream: np.ndarray, end: int, size: int) -> np.ndarray:
+    """(blocks, 2), starts and stops: as many whole rows as fit into `size` tokens, across documents (fairseq's break mode
+    `complete`). A longer row is cut.
+    """
+    ends = ends_of_rows(stream, end)
+    found, start = [], 0
+    while start < len(stream):
+        row = ends.searchsorted(start + size, side="right") - 1
+        stop = int(ends[row]) if row >= 0 and ends[row] > start else start + size
+        found.append((start, stop))
+        start = stop
+    return np.array(found)
 
 
 def _stripped(rows: Iterable[str]) -> Iterator[str]:

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from tasks import tokenizer
 from tasks.hub import from_hub, from_parquet, records
+from tasks.tokens import token_stream
 
 REPOSITORY, CONFIG = "Salesforce/wikitext", "wikitext-103-raw-v1"
 
@@ -19,6 +23,29 @@ class Split:
 
     source: str
     rows: Callable[[], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """The splits as token streams, the words of those that are held out, and a sentence on what it is."""
+
+    streams: dict[str, np.ndarray]
+    tokenizer: tokenizer.Tokenizer
+    words: dict[str, int]
+    note: str
+
+
+def tokens(path: str, choice: str) -> Text:
+    """WikiText from the folder `path`, or from the hub, through the tokenizer that `choice` names.
+
+    Raises ValueError with one line where data or tokenizer cannot be had.
+    """
+    found, where = splits(path)
+    chosen = tokenizer.load(choice, found["train"].rows(), found["train"].source)
+    streams = {name: token_stream(split.rows(), split.source, chosen) for name, split in found.items()}
+    words = {name: count_words(found[name].rows()) for name in ("validation", "test")}
+    note = f"{where}, {sum(map(len, streams.values())):,} tokens ({chosen.name})"
+    return Text(streams, chosen, words, note)
 
 
 def splits(path: str) -> tuple[dict[str, Split], str]:

@@ -21,17 +21,8 @@ def load(data: Data) -> "TokenModel":
 
     Raises ValueError with one line where data or tokenizer cannot be had.
     """
-    from tasks import tokenizer, wikitext
+    from tasks import wikitext
     from tasks.token_model import TokenModel
-    from tasks.tokens import token_stream
 
-    splits, note = wikitext.splits(data.path)
-    chosen = tokenizer.load(data.tokenizer, splits["train"].rows(), splits["train"].source)
-    streams = {name: token_stream(split.rows(), split.source, chosen) for name, split in splits.items()}
-    return TokenModel(
-        streams,
-        chosen,
-        words={name: wikitext.count_words(splits[name].rows()) for name in ("validation", "test")},
-        length=data.length,
-        data_note=f"{note}, {sum(map(len, streams.values())):,} tokens ({chosen.name})",
-    )
+    text = wikitext.tokens(data.path, data.tokenizer)
+    return TokenModel(text.streams, text.tokenizer, words=text.words, length=data.length, data_note=text.note)
