@@ -23,8 +23,8 @@ def linear_cross_entropy(
     """The mean of -log softmax(hidden weight^T + bias)[target] in nats, over the targets that are not IGNORED.
 
     hidden (..., D), weight (V, D), targets (...), bias (V); 0 where all are ignored. The gradient is computed beside the
-    value, chunk by chunk, so that no tensor is larger than `chunk` x V, or V x D. Products run in autocast's dtype, the softmax in
-    float32 at the least. It can be differentiated once.
+    value, chunk by chunk, so that no tensor is larger than `chunk` x V, or V x D. Products run in autocast's dtype, the
+    softmax in float32 at the least. It can be differentiated once.
     """
     tokens = hidden.reshape(-1, hidden.shape[-1])
     chunk = chunk or max(1, LOGITS_AT_ONCE[hidden.device.type] // len(weight))
@@ -74,9 +74,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return *scaled, None, None, None
 
 
-def _accumulate(
-    gradients: list[Tensor | None], rows: slice, inputs: Tensor, weight: Tensor, slope: Tensor
-) -> None:
+def _accumulate(gradients: list[Tensor | None], rows: slice, inputs: Tensor, weight: Tensor, slope: Tensor) -> None:
     """Add a chunk's part of the gradients of (hidden, weight, bias)."""
     by_hidden, by_weight, by_bias = gradients
     fast = slope.to(weight.dtype)

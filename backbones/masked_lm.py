@@ -50,12 +50,12 @@ class SentenceClassifier(nn.Module):
         self.stack = stack
         with seeded(seed, "head"):
             dense, out = _dense(stack.dim, stack.dim), _dense(stack.dim, classes)
-        self.head = nn.Sequential(nn.Dropout(dropout), dense, nn.Tanh(), nn.Dropout(dropout), out)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), dense, nn.Tanh(), nn.Dropout(dropout), out)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         hidden = self.stack(self.embedding(tokens), mask)
         pooled = hidden.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
-        return self.head(pooled)
+        return self.classifier(pooled)
 
 
 def _dense(dim: int, width: int) -> nn.Linear:

@@ -22,6 +22,7 @@ from experiments.files import append_line, read_json, read_lines, write_json, wr
 from experiments.folders import saved_settings
 from experiments.machine import autocast, choose_device, peak_memory, prepare, reset_peak_memory
 from experiments.optimizer import make_optimizer, schedule, set_learning_rate
+from experiments.start import start_from
 from tasks.contract import Batch, Task
 
 Progress = Callable[[int, int, float], None]
@@ -98,6 +99,8 @@ class Trainer:
         self.steps = max(1, run.train.tokens // self.tokens_a_step)
         torch.manual_seed(derive(run.seed, "training"))
         progress = checkpoint.load(folder, self.model, self.settings, self.optimizer)
+        if progress is None and run.start is not None:
+            start_from(self.model, run, task)
         self.step, self.seconds = (progress["step"], progress["seconds"]) if progress else (0, 0.0)
         self._drop_records_after(self.step)
 

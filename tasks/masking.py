@@ -8,7 +8,7 @@ from backbones.cross_entropy import IGNORED
 from tasks.tokenizer import Tokenizer
 
 SHARE = 0.15
-"""Of the tokens that are to be found: 80% of them masked, 10% replaced by others, 10% left (BERT, Devlin et al., 2019)."""
+"""Of the tokens is to be found: 80% of it masked, 10% replaced by others, 10% left (BERT, Devlin et al., 2019)."""
 
 
 @dataclass(frozen=True)

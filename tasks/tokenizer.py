@@ -40,7 +40,9 @@ class Tokenizer:
         entries = library.get_vocab()
         ends = [entries[token] for token in ENDS if token in entries]
         if not ends:
-            raise ValueError(f"data.tokenizer={name} holds no token that ends a text; one of {', '.join(ENDS)} is needed")
+            raise ValueError(
+                f"data.tokenizer={name} holds no token that ends a text; one of {', '.join(ENDS)} is needed"
+            )
         self.name = name
         self.end = ends[0]
         self.size = 1 + max(entries.values())

@@ -37,8 +37,8 @@ def ends_of_rows(stream: np.ndarray, end: int) -> np.ndarray:
 
 
 def blocks(stream: np.ndarray, end: int, size: int) -> np.ndarray:
-    """(blocks, 2), starts and stops: as many whole rows as fit into `size` tokens, across documents (fairseq's break mode
-    `complete`). A longer row is cut.
+    """(blocks, 2), starts and stops: as many whole rows as fit into `size` tokens, across documents (fairseq's break
+    mode `complete`). A longer row is cut.
     """
     ends = ends_of_rows(stream, end)
     found, start = [], 0

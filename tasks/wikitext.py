@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def _from_folder(folder: Path, name: str) -> Split:
     for ending in ("raw", "tokens"):
         path = folder / f"{RELEASED[name]}.{ending}"
         if path.exists():
-            return Split(_hash([path]), lambda: _lines(path))
+            return Split(_hash([path]), partial(_lines, path))
     files = sorted(folder.glob(f"{name}-*.parquet"))
     if not files:
         held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"

@@ -37,7 +37,9 @@ def test_value_and_gradients_are_torchs(chunk: int | None, biased: bool):
 
 def test_gradcheck():
     hidden, weight, bias, targets = inputs()
-    assert torch.autograd.gradcheck(lambda *x: linear_cross_entropy(*x[:2], targets, x[2], chunk=4), (hidden, weight, bias))
+    assert torch.autograd.gradcheck(
+        lambda *x: linear_cross_entropy(*x[:2], targets, x[2], chunk=4), (hidden, weight, bias)
+    )
 
 
 def test_leading_shapes_are_free_and_nothing_scored_is_zero():
