@@ -22,9 +22,9 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The mean of -log softmax(hidden weight^T + bias)[target] in nats, over the targets that are not IGNORED.
 
-    hidden (..., D), weight (V, D), targets (...), bias (V); 0 where all are ignored. The gradient is computed beside the
-    value, chunk by chunk, so that no tensor is larger than `chunk` x V, or V x D. Products run in autocast's dtype, the
-    softmax in float32 at the least. It can be differentiated once.
+    hidden (..., D), weight (V, D), targets (...), bias (V); 0 where all are ignored. The gradient is computed beside
+    the value, chunk by chunk, so that no tensor is larger than `chunk` x V, or V x D. Products run in autocast's dtype,
+    the softmax in float32 at the least. It can be differentiated once.
     """
     tokens = hidden.reshape(-1, hidden.shape[-1])
     chunk = chunk or max(1, LOGITS_AT_ONCE[hidden.device.type] // len(weight))

@@ -113,7 +113,7 @@ class SentenceTask:
                 tokens = self._part(split, rows)[0].to(device_of(model))
                 output = model(tokens, tokens != self._special.pad).float()
                 outputs.append(output[:, 0] if self._classes is None else output.argmax(-1))
-        return torch.cat(outputs).cpu().numpy()
+            return torch.cat(outputs).cpu().numpy()
 
     def _scores(self, predict: Callable[[str], np.ndarray]) -> dict[str, float]:
         held_out = [split for split in self._labels if split != "train"]
@@ -136,7 +136,7 @@ class SentenceTask:
         return "commonest label", "has not yet learnt more than which label is the commonest"
 
     def sample(self, count: int, length: int) -> Tensor:
-        (split,) = [split for split in self._labels if split.startswith("validation")][:1]
+        split = next(split for split in self._labels if split != "train")
         longest = sorted(self._sequences[split], key=len, reverse=True)[:count]
         shortest = min(length, *(len(sequence) for sequence in longest))
         return torch.from_numpy(np.stack([sequence[:shortest] for sequence in longest]).astype(np.int64))

@@ -37,7 +37,7 @@ def text_task(text: bytes, **options) -> byte_model.ByteModel:
 
 
 def test_names_need_no_torch_and_every_task_has_a_recipe():
-    assert tasks.names() == ["listops", "python", "text"]
+    assert {"glue", "listops", "mlm", "python", "text", "wikitext103"} <= set(tasks.names())
     assert all(tasks.recipe(name).read_text().startswith("#") for name in tasks.names())
 
 
