@@ -3,7 +3,7 @@
 Shapes: M tokens, D dim, V vocabulary.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ IGNORED = -100
 """The target of a token that is not scored."""
 
 
-@torch.compiler.disable  # a compiled model stops before its head: the chunks depend on the number of tokens
 def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, *, chunk: int | None = None
 ) -> Tensor:
@@ -28,7 +27,12 @@ def linear_cross_entropy(
     """
     tokens = hidden.reshape(-1, hidden.shape[-1])
     chunk = chunk or max(1, LOGITS_AT_ONCE[hidden.device.type] // len(weight))
-    return _LinearCrossEntropy.apply(tokens, weight, bias, targets.reshape(-1), chunk, torch.is_grad_enabled())
+    return cast("Any", _apply)(tokens, weight, bias, targets.reshape(-1), chunk, torch.is_grad_enabled())
+
+
+@torch.compiler.disable  # a compiled model stops before its head: the chunks depend on the number of tokens
+def _apply(*arguments: Any) -> Any:
+    return _LinearCrossEntropy.apply(*arguments)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -69,7 +73,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
+    def backward(ctx: Any, *upstream: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         scaled = (None if gradient is None else gradient * upstream[0] for gradient in ctx.saved_tensors)
         return *scaled, None, None, None
 

@@ -14,10 +14,11 @@ def from_hub(repository: str, config: str, split: str) -> Any:
     Raises ValueError with one line, at once where there is no network, for data that cannot be had.
     """
     import datasets
-    import huggingface_hub
+    from datasets import config as datasets_settings
+    from huggingface_hub import constants
 
     if not _answers():  # else the library tries again and again
-        datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
+        datasets_settings.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(repository, config, split=split)

@@ -5,6 +5,7 @@ Shapes: B batch, N length.
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class SentenceTask:
             digest.update("\0".join([split, *("\0".join(texts) for texts in examples.texts)]).encode())
             digest.update(self._labels[split].tobytes())
         self.data_hash = digest.hexdigest()[:16]
-        count = len(self._labels["train"])
+        self.examples = count = len(self._labels["train"])
         self.data_note = (
             f"GLUE's {name}, {count:,} training examples ({tokenizer.name}; three epochs are train.tokens="
             f"{3 * count * length}); the development split stands for validation and test"
@@ -148,17 +149,17 @@ class SentenceTask:
 def measure(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
     """A metric of GLUE by scikit-learn or scipy; the correlation with something constant is 0."""
     from scipy import stats
-    from sklearn import metrics
+    from sklearn import metrics as library
 
     if metric in ("pearson", "spearman"):
         if np.ptp(predicted) == 0 or np.ptp(labels) == 0:
             return 0.0
-        correlate = stats.pearsonr if metric == "pearson" else stats.spearmanr
+        correlate: Any = stats.pearsonr if metric == "pearson" else stats.spearmanr
         return float(correlate(labels, predicted)[0])
-    if metric == "f1":
-        return float(metrics.f1_score(labels, predicted, zero_division=0))
-    return float(
-        {"accuracy": metrics.accuracy_score, "matthews_correlation": metrics.matthews_corrcoef}[metric](
-            labels, predicted
-        )
-    )
+    functions: dict[str, Any] = {
+        "accuracy": library.accuracy_score,
+        "f1": library.f1_score,
+        "matthews_correlation": library.matthews_corrcoef,
+    }
+    options = {"zero_division": 0} if metric == "f1" else {}
+    return float(functions[metric](labels, predicted, **options))
