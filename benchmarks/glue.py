@@ -11,6 +11,8 @@ import statistics
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else `import mixers` finds mixers.py beside this file
+
 from rich.console import Console
 from rich.table import Table
 

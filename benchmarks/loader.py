@@ -7,6 +7,9 @@ takes the settings of `mixerzoo train`.
 
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else `import mixers` finds mixers.py beside this file
 
 import torch
 

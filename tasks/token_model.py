@@ -75,7 +75,7 @@ def hash_of(streams: dict[str, np.ndarray], tokenizer: Tokenizer) -> str:
     digest = hashlib.sha256(tokenizer.vocabulary.encode())
     for stream in streams.values():
         digest.update(len(stream).to_bytes(8, "big"))
-        digest.update(memoryview(stream))
+        digest.update(stream.data)
     return digest.hexdigest()[:16]
 
 
