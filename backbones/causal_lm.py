@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backbones.cross_entropy import linear_cross_entropy
 from backbones.embedding import TokenEmbedding
 from backbones.stack import Stack
 
@@ -27,8 +28,12 @@ class CausalLM(nn.Module):
     def _head(self, hidden: Tensor) -> Tensor:
         return hidden @ self.embedding.table.weight.T
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self._head(self.stack(self.embedding(tokens)))
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Logits, or the mean cross-entropy in nats of targets (B, N), for which not all logits are held at once."""
+        hidden = self.stack(self.embedding(tokens))
+        if targets is None:
+            return self._head(hidden)
+        return linear_cross_entropy(hidden, self.embedding.table.weight, targets)
 
     def prefill(self, tokens: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """forward(tokens), and the state after them."""

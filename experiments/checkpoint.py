@@ -12,7 +12,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from experiments.errors import UserError
-from experiments.files import replacing
+from tasks.files import replacing
 
 
 def checkpoint_file(folder: Path) -> Path:
@@ -60,7 +60,7 @@ def load(
     path = checkpoint_file(folder)
     if not path.exists():
         return None
-    tensors, metadata = _read(path)
+    tensors, metadata = read(path)
     other = differences(json.loads(metadata["settings"]), settings)
     if other:
         raise UserError(f"{path} belongs to other settings ({'; '.join(other[:3])}); remove it or restore config.yaml")
@@ -86,7 +86,11 @@ def differences(one: Any, other: Any, key: str = "") -> list[str]:
     return [] if one == other else [f"{key}: {one} and {other}"]
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a checkpoint, and its progress and settings as JSON.
+
+    Raises UserError for a damaged file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

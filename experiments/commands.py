@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("patterns", nargs="*", help="names to show, such as 'softmax*'; " + REGISTRY)
     child = add("show", show, "Show one mixer, one task's recipe, or one finished run or comparison in full.")
     child.add_argument("name", help="a mixer, a task, or a folder")
-    child.add_argument("settings", nargs="*", help=REGISTRY)
+    child.add_argument(
+        "settings", nargs="*", help=REGISTRY + "; of a task, key=value settings to estimate the time for"
+    )
     child = add("train", train, "Train one run, or go on with it.")
     child.add_argument("settings", nargs="*", help=SETTINGS + "; mixer=NAME mixer.KEYWORD=VALUE seed=N out=FOLDER")
     child = add("compare", compare, "Train every mixer with every seed, or go on with it, and write the report.")
@@ -135,7 +137,7 @@ def show(name: str, settings: list[str]) -> None:
     from experiments import show as pages
 
     strangers, registry = _split_registry(settings)
-    if strangers:
+    if strangers and name not in tasks.names():
         raise UserError(f"{strangers[0]!r} is not of the form registry=FILE.yaml")
     with user_errors():
         known = names(registry=registry)
@@ -144,7 +146,7 @@ def show(name: str, settings: list[str]) -> None:
     elif name in known:
         pages.mixer(name, console, registry=registry)
     elif name in tasks.names():
-        pages.task(name, console)
+        pages.task(name, settings, console)
     else:
         raise UserError(f"{name!r} is no mixer, task or finished folder{did_you_mean(name, [*known, *tasks.names()])}")
 

@@ -79,6 +79,7 @@ class Run:
     mixer: dict[str, Any] = field(default_factory=lambda: {"name": "gtu"})
     seed: int = 0
     block: str | None = None  # paper: the channel mixer of the mixer's row
+    start: str | None = None  # the folder of a run whose parameters it begins with; {label} and {seed} are this run's
     registry: str | None = None  # a yaml file of further rows
     out: str | None = None
     backbone: Backbone = field(default_factory=Backbone)
@@ -94,6 +95,7 @@ class Comparison:
     seeds: Any = 3  # a number of seeds, or a list of them
     match: str | None = None  # parameters: the channel mixers' width is solved so that parameters agree
     block: str | None = None
+    start: str | None = None
     workers: int | None = None  # runs at a time; null: two on a CPU with two cores or more, else one
     registry: str | None = None
     out: str = "runs/comparison"

@@ -1,4 +1,4 @@
-"""Continue a prompt with a trained byte-level language model."""
+"""Continue a prompt with a trained language model."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from backbones.causal_lm import CausalLM
 from experiments.errors import UserError, user_errors
 from experiments.train import load_model
-from tasks.byte_model import ByteModel
+from tasks.language_model import LanguageModel
 
 
 def generate(
@@ -26,18 +26,18 @@ def generate(
     Raises UserError for a run that is no language model, and for values out of range.
     """
     run, task, model = load_model(folder)
-    if not isinstance(task, ByteModel) or not isinstance(model, CausalLM):
+    if not isinstance(model, CausalLM) or not isinstance(task, LanguageModel):
         raise UserError(f"{folder} was trained on {run.task}, which generates no text")
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     with user_errors():
         output = model.generate(
-            torch.tensor(list(prompt.encode()), dtype=torch.long, device=device),
+            torch.tensor(task.encode(prompt), dtype=torch.long, device=device),
             tokens,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            stop=list(stop.encode()) if stop else None,
+            stop=task.encode(stop) if stop else None,
             generator=generator,
         )
-    return bytes(output.tolist()).decode(errors="replace")
+    return task.decode(output.tolist())

@@ -1,5 +1,6 @@
 """The pages that `mixerzoo show` prints."""
 
+import dataclasses
 from pathlib import Path
 
 import yaml
@@ -7,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 import tasks
-from experiments.config import Comparison, load, plain
-from experiments.errors import user_errors
+from experiments.config import Run, load, plain
+from experiments.errors import UserError, user_errors
 from experiments.files import read_json
 from experiments.folders import saved_settings
 from experiments.summary import read
@@ -36,12 +37,38 @@ def mixer(name: str, console: Console, *, registry: str | None = None) -> None:
     console.print((mixer_class.__doc__ or "").strip(), markup=False, highlight=False)
 
 
-def task(name: str, console: Console) -> None:
-    """A task's recipe: what a comparison on it does unless told otherwise."""
+def task(name: str, settings: list[str], console: Console) -> None:
+    """A task's recipe, what its data are, and how long a run of these settings would take on this machine."""
+    run = load(Run, [f"task={name}", *settings])
     console.print(tasks.recipe(name).read_text().splitlines()[0], style="dim", markup=False)
-    settings = plain(load(Comparison, [f"task={name}"]))
-    shown = {key: settings[key] for key in ("task", "data", "backbone", "train")}
+    shown = {key: plain(run)[key] for key in ("task", "data", "backbone", "train")}
     console.print(yaml.safe_dump(shown, sort_keys=False).rstrip(), markup=False)
+    try:
+        console.print(_estimate(run), markup=False, soft_wrap=True)
+    except UserError as error:
+        console.print(f"no estimate: {error}", markup=False, soft_wrap=True)
+
+
+def _estimate(run: Run) -> str:
+    import torch
+
+    from experiments.assemble import resolve
+    from experiments.estimate import training_speed
+    from experiments.machine import settle
+    from experiments.train import load_task
+
+    found = load_task(run)
+    run = resolve(dataclasses.replace(run, start=None), found.causal)
+    run = dataclasses.replace(run, train=settle(run.train, threads=torch.get_num_threads()))
+    speed, sequences = training_speed(run, found)
+    steps = max(1, run.train.tokens // (run.train.batch * found.length))
+    seconds = steps * run.train.batch * found.length / speed
+    time = f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    return (
+        f"data: {found.data_note}\n"
+        f"one run of {run.label} here: about {time} of training ({steps:,} steps, {speed:,.0f} tokens/s measured with "
+        f"{sequences} sequence{'s' * (sequences != 1)} a step on {run.train.device}, threads: {run.train.threads})"
+    )
 
 
 def folder(path: Path, console: Console) -> None:

@@ -23,6 +23,7 @@ from experiments.files import append_line, read_json, read_lines, write_json, wr
 from experiments.folders import saved_settings
 from experiments.machine import autocast, choose_device, peak_memory, prepare, reset_peak_memory
 from experiments.optimizer import clip_gradient, make_optimizer, schedule, set_learning_rate
+from experiments.start import start_from
 from tasks.contract import Batch, Task
 
 Progress = Callable[[int, int, float], None]
@@ -52,8 +53,8 @@ def load_task(run: Run) -> Task:
 
 
 def identity(run: Run, task: Task) -> dict[str, Any]:
-    """What a checkpoint belongs to: the settings and the data."""
-    return {**plain(run), "data_hash": task.data_hash}
+    """What a checkpoint belongs to: the settings, the data and the meaning of its tokens."""
+    return {**plain(run), "data_hash": task.data_hash, "tokenizer": task.tokenizer}
 
 
 def load_model(folder: Path) -> tuple[Run, Task, nn.Module]:
@@ -101,6 +102,8 @@ class Trainer:
         self.steps = max(1, run.train.tokens // self.tokens_a_step)
         torch.manual_seed(derive(run.seed, "training"))
         progress = checkpoint.load(folder, self.model, self.settings, self.optimizer)
+        if progress is None and run.start is not None:
+            start_from(self.model, run, task)
         if self.ema:
             checkpoint.load(folder, self.ema.module, self.settings, part="ema")
         self.step, self.seconds = (progress["step"], progress["seconds"]) if progress else (0, 0.0)

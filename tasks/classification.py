@@ -24,6 +24,7 @@ class Classification:
 
     causal = False
     grid: tuple[int, int] | None = None
+    tokenizer = None
     metric = "accuracy"
     higher_is_better = True
 

@@ -36,6 +36,7 @@ class Task(Protocol):
     grid: tuple[int, int] | None  # (H, W) of tasks over images, row by row
     metric: str  # what `evaluate` returns, and what a comparison judges by
     higher_is_better: bool
+    tokenizer: str | None  # the size and hash of its vocabulary, where there is one: a checkpoint means nothing without
     data_hash: str  # of all the data: results over different hashes are not comparable
     data_note: str  # one sentence on where the data comes from
 

@@ -1,8 +1,10 @@
-"""What counting bytes achieves: lines that a language model should fall below."""
+"""What counting achieves: lines that a language model should fall below."""
 
 import zlib
 
 import numpy as np
+
+AT_ONCE = 2**24  # tokens that are counted at a time
 
 PRIOR = 2.0
 """How many observations the lower order is worth when it fills in for the higher."""
@@ -33,3 +35,11 @@ def _contexts(text: np.ndarray, order: int) -> np.ndarray:
     for offset in range(order):
         context = context * 256 + text[offset : len(text) - order + offset]
     return context
+
+
+def unigram_perplexity(train: np.ndarray, test: np.ndarray, size: int) -> float:
+    """The perplexity of `test` by the shares of the `size` tokens in `train`, one added to each count."""
+    counts = np.ones(size, dtype=np.int64)
+    for start in range(0, len(train), AT_ONCE):
+        counts += np.bincount(train[start : start + AT_ONCE], minlength=size)
+    return float(np.exp(-np.log(counts / counts.sum())[test].mean()))

@@ -1,30 +1,31 @@
-"""Data sets of the Hugging Face hub, with one clear line where one cannot be had."""
+"""Data sets of the Hugging Face hub, and the same parquet files in a folder; one clear line where one cannot be had."""
 
+import re
+from collections.abc import Callable, Iterator
 from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds that the hub may take to answer at all."""
 
-INSTEAD = "give the same files with data.path=FOLDER, or what an earlier download left with HF_HUB_OFFLINE=1"
 
+def load(repository: str, config: str | None = None) -> dict[str, Any]:
+    """The splits of a data set, each a datasets.Dataset, downloaded or read from what an earlier download left.
 
-def load(repository: str) -> dict[str, Any]:
-    """The splits of a data set, downloaded by `datasets` or read from its cache.
-
-    Raises ValueError at once where there is no network (but HF_HUB_OFFLINE=1 reads what is cached), and where the hub
-    does not give the data set away.
+    Raises ValueError, at once where there is no network, for data that cannot be had.
     """
     import datasets
 
-    datasets.disable_progress_bars()
-    _be_silent()
-    try:
-        _require_answer(repository)
-        return {str(name): table for name, table in datasets.load_dataset(repository).items()}
-    except Exception as error:  # whatever the client, the network or the builder raises
-        raise ValueError(f"cannot load {repository} from the Hugging Face hub ({cause(error)}); {INSTEAD}") from error
+    name = repository if config is None else f"{repository} ({config})"
+    return _ask(name, lambda: {str(split): table for split, table in datasets.load_dataset(repository, config).items()})
+
+
+def load_split(repository: str, config: str, split: str) -> Any:
+    """One split, as `load` gives it."""
+    import datasets
+
+    return _ask(f"{repository} ({config})", lambda: datasets.load_dataset(repository, config, split=split))
 
 
 def hub_file(repository: str, name: str) -> Path:
@@ -34,14 +35,7 @@ def hub_file(repository: str, name: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    _be_silent()
-    try:
-        _require_answer(repository)
-        return Path(hf_hub_download(repository, name, repo_type="dataset"))
-    except Exception as error:  # whatever the client or the network raises
-        raise ValueError(
-            f"cannot load {name} of {repository} from the Hugging Face hub ({cause(error)}); {INSTEAD}"
-        ) from error
+    return _ask(f"{name} of {repository}", lambda: Path(hf_hub_download(repository, name, repo_type="dataset")))
 
 
 def cause(error: BaseException) -> str:
@@ -51,19 +45,75 @@ def cause(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _require_answer(repository: str) -> None:
-    """Ask the hub once; its clients would try again for half a minute."""
-    from datasets import config
-    from huggingface_hub import HfApi
+def from_parquet(files: list[Path]) -> Any:
+    """Parquet files one after the other as a datasets.Dataset.
 
-    if not config.HF_HUB_OFFLINE:
-        HfApi().dataset_info(repository, timeout=PATIENCE)
+    Raises ValueError, naming the file, for a damaged one, and for a shard that is missing.
+    """
+    import datasets
+    import pyarrow
+    from pyarrow import parquet
+
+    _require_shards(files)
+    tables = []
+    for path in files:
+        try:
+            tables.append(parquet.read_table(path))
+        except (pyarrow.ArrowException, OSError) as error:
+            line = str(error).split(".")[0].split("\n")[0]
+            raise ValueError(f"{path} is no whole parquet file ({line}): download it again") from error
+    return datasets.Dataset(pyarrow.concat_tables(tables))
 
 
-def _be_silent() -> None:
-    """The clients would print what is raised here."""
-    from datasets.utils import logging as datasets_logging
+def records(table: Any, columns: list[str], where: str) -> Iterator[tuple]:
+    """The rows of a table, their `columns` alone.
+
+    Raises ValueError where it lacks one.
+    """
+    if missing := [column for column in columns if column not in table.column_names]:
+        raise ValueError(f"{where} has the columns {', '.join(table.column_names)}, and {missing[0]} is wanted")
+    for batch in table.iter(1000):
+        yield from zip(*(batch[column] for column in columns), strict=True)
+
+
+def _require_shards(files: list[Path]) -> None:
+    shards = [match for path in files if (match := re.search(r"-(\d+)-of-(\d+)\.parquet$", path.name))]
+    for match in shards[:1]:
+        found, wanted = {int(other[1]) for other in shards}, int(match[2])
+        if missing := sorted(set(range(wanted)) - found):
+            raise ValueError(f"{files[0].parent} lacks shard {missing[0]} of {wanted} beside {files[0].name}")
+
+
+def _ask(name: str, get: Callable[[], Any]) -> Any:
+    """What the hub's clients get. Where it does not answer they are told to use what they have kept: they would try
+    again for half a minute."""
+    import datasets
+    from datasets import config as datasets_settings
+    from huggingface_hub import constants
     from huggingface_hub.utils import logging as hub_logging
 
-    for logging in (datasets_logging, hub_logging):
-        logging.set_verbosity(CRITICAL)
+    datasets.disable_progress_bars()
+    for logging in (datasets.logging, hub_logging):
+        logging.set_verbosity(CRITICAL)  # they would print what is raised here
+    if not _answers():
+        datasets_settings.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        return get()
+    except Exception as error:  # whatever the client, the network or the builder raises
+        raise ValueError(
+            f"cannot load {name} from the Hugging Face hub ({cause(error)}); give the same files with data.path=FOLDER"
+        ) from error
+
+
+def _answers() -> bool:
+    """Whether the hub, or the mirror that HF_ENDPOINT names, can be reached."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # each version has its own HTTP library
+        return False
+    return True

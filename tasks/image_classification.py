@@ -34,6 +34,7 @@ class ImageClassification:
     causal = False
     metric = "accuracy"
     higher_is_better = True
+    tokenizer = None
 
     def __init__(self, images: Images, options: ImageOptions):
         check(options)

@@ -31,6 +31,7 @@ class Recall:
 
     causal = True
     grid = None
+    tokenizer = None
     metric = "accuracy"
     higher_is_better = True
 

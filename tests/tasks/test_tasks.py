@@ -7,24 +7,26 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import tasks
 from tasks import byte_model, counts, listops
+from tasks.language_model import windows_of
 from tasks.listops import TOKENS
 
 
 class Oracle(nn.Module):
-    """Gives the byte after `b` the logits of a table row, to see what is scored."""
+    """A language model that gives the byte after `b` the logits of a table row, to see what is scored."""
 
     def __init__(self, table: torch.Tensor):
         super().__init__()
         self.table = nn.Parameter(table)
 
-    def forward(self, tokens):
-        return self.table[tokens]
+    def forward(self, tokens, targets):
+        return F.cross_entropy(self.table[tokens].flatten(0, 1), targets.flatten())
 
 
 def text_task(text: bytes, **options) -> byte_model.ByteModel:
@@ -35,7 +37,18 @@ def text_task(text: bytes, **options) -> byte_model.ByteModel:
 
 
 def test_names_need_no_torch_and_every_task_has_a_recipe():
-    assert {"listops", "python", "text", "lra/listops", "recall/copying", "cifar10", "digits"} <= set(tasks.names())
+    assert {
+        "glue",
+        "mlm",
+        "wikitext103",
+        "listops",
+        "python",
+        "text",
+        "lra/listops",
+        "recall/copying",
+        "cifar10",
+        "digits",
+    } <= set(tasks.names())
     assert all(tasks.data_options(name) for name in tasks.names())
     assert all(tasks.recipe(name).read_text().startswith("#") for name in tasks.names())
 
@@ -52,8 +65,10 @@ def test_every_byte_but_the_first_is_scored_once():
     task = text_task(text, length=7, test_bytes=10_000)
     probability = 1 / (1 + 255 / 3)
     assert task.evaluate(successor, test=True)["bits_per_byte"] == pytest.approx(-math.log2(probability), rel=1e-5)
-    windows = byte_model._windows(np.arange(100, dtype=np.uint8), 7)
-    assert windows[:, 1:].ravel().tolist() == list(range(1, 1 + windows[:, 1:].size))
+    groups = list(windows_of([np.arange(100), np.arange(100, 150)], 7))
+    assert [group.shape[1] for group in groups] == [8, 2]
+    predicted = np.concatenate([group[:, 1:].ravel() for group in groups])
+    assert sorted(predicted.tolist()) == [token for token in range(1, 150) if token != 100]
 
 
 def test_batches_depend_on_seed_and_step_alone():
