@@ -119,7 +119,7 @@ def test_a_run_with_another_tokenizer_is_refused(files, tmp_path: Path):
     (vocabulary / "vocab.json").write_text(json.dumps({**entries, "more": len(entries)}))
     line = refused(mixerzoo("generate", "run", folder=tmp_path))
     assert "belongs to other settings" in line
-    assert "vocabulary: 257 tokens, sha256" in line
+    assert "tokenizer: 257 tokens, sha256" in line
     assert "and 258 tokens, sha256" in line
 
 
