@@ -38,8 +38,12 @@ class _MixedChunkAttention(Mixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         u, v, heads = self.projections(x, mask=mask)
-        across = self._past(heads, v)[0] if self.causal else self._whole(heads, v, mask)
-        return self.projections.output(u, self._inside(heads, v) + across)
+        mixed = self._inside(heads, v)
+        if not self.causal:
+            mixed = mixed + self._whole(heads, v, mask)
+        elif x.shape[1] > self.chunk:  # before the first chunk there is nothing
+            mixed = mixed + self._past(heads, v)[0]
+        return self.projections.output(u, mixed)
 
     def _inside(self, heads: Tensor, v: Tensor) -> Tensor:
         """The quadratic part (B, N, E), chunk by chunk (equation 5)."""
