@@ -32,7 +32,7 @@ class LowRank:
     drive: Tensor
     readout: Tensor
 
-    def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    def kernel(self, length: int, dtype: torch.dtype) -> Tensor:
         """C Ad^l Bd, (kernels, N, D), from its values at M >= N roots of unity, M a power of two, taken in `dtype`."""
         size = 1 << max(length - 1, 1).bit_length()
         rows = _parts(self.readout.conj())  # (kernels, D, S): y = 2 rows . (Re s, Im s)

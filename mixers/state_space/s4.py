@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.ops.precision import wide
 from mixers.state_space.dplr import LowRank
 from mixers.state_space.hippo import legs
 from mixers.state_space.space import StateSpace, draw_steps, require_steps, slow
@@ -54,14 +53,7 @@ class StructuredStateSpace(StateSpace):
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return slow("log_dt", "log_decay", "frequency", "low_rank", "drive")
 
-    def kernel(self, length: int) -> Tensor:
-        """In float64 within: where a mode turns often before it decays, phases in float32 are off by 1e-4 of it."""
-        return self._system(torch.float64).kernel(length, wide(self.skip))
-
-    def system(self) -> LowRank:
-        return self._system(wide(self.skip))
-
-    def _system(self, dtype: torch.dtype) -> LowRank:
+    def system(self, dtype: torch.dtype) -> LowRank:
         dt = self.log_dt.to(dtype).exp()
         rate = dt * torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))
         parts = (self.low_rank, self.drive, self.readout)
