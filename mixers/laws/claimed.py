@@ -44,11 +44,12 @@ def causal(trial: Trial) -> None:
 def _expect_dependence(trial: Trial, length: int, cut: int) -> None:
     """Other draws before the cut move the outputs after it, by at least 1e-3 of what other draws everywhere do.
 
-    A bias of the output may be far above all that depends on the input.
+    A bias of the output may be far above all that depends on the input. Small parameters may hold a layer's mixing far
+    below what it adds of the token itself, so a mixer that shows nothing is followed by others, moved farther each.
     """
     x, other = trial.x(length), trial.x(length, salt=2)
     for draw in range(DRAWS):
-        mixer = trial.mixer(seed=draw).train(trial.example.training)
+        mixer = trial.mixer(seed=draw, spread=1 + draw).train(trial.example.training)
         inputs = x, torch.cat([other[:, :cut], x[:, cut:]], dim=1), other
         y, early, everywhere = (trial.run(mixer, tokens)[:, cut:] for tokens in inputs)
         if largest(y - early) > 1e-3 * largest(y - everywhere):
