@@ -76,8 +76,8 @@ def _numbers(dtype: torch.dtype) -> str:
 def _expect_dependence(trial: Trial, mixer: Mixer, y: Tensor, length: int, cut: int) -> None:
     """Other draws before the cut move the outputs after it, by at least 1e-3 of what other draws everywhere do.
 
-    A bias of the output may be far above all that depends on the input. A mixer that shows nothing is followed by
-    others.
+    A bias of the output may be far above all that depends on the input. Small parameters may hold a layer's mixing far
+    below what it adds of the token itself, so a mixer that shows nothing is followed by others, moved farther each.
     """
     x, other = trial.x(length), trial.x(length, salt=2)
     for draw in range(1, DRAWS + 1):
@@ -85,7 +85,7 @@ def _expect_dependence(trial: Trial, mixer: Mixer, y: Tensor, length: int, cut: 
         early, everywhere = (trial.run(mixer, tokens) for tokens in inputs)
         if largest((y - early)[:, cut:]) > 1e-3 * largest((y - everywhere)[:, cut:]):
             return
-        mixer = trial.mixer(seed=draw).train(trial.example.training)
+        mixer = trial.mixer(seed=draw, spread=1 + draw).train(trial.example.training)
         y = trial.run(mixer, x)
     raise BrokenLaw(f"outputs after token {cut} do not depend on the tokens before it")
 

@@ -141,14 +141,16 @@ class Trial:
         chunks = dict.fromkeys(self.subject.chunks, self.example.chunk)
         return self.subject.constructor(self.causal, self.longest(length), layer, chunks)
 
-    def mixer(self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0) -> Mixer:
-        """The mixer in eval mode, its parameters moved away from their initial values."""
+    def mixer(
+        self, dtype: torch.dtype = torch.float64, *, length: int = LONGEST, seed: int = 0, spread: float = 1
+    ) -> Mixer:
+        """The mixer in eval mode, its parameters moved away from their initial values, `spread` times as far."""
         mixer = self.fresh(length=length, seed=seed).double()
         generator = torch.Generator().manual_seed(self.example.seed + seed)
         with torch.no_grad():
             for parameter in mixer.parameters():
                 noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-                parameter += _noise_scale(parameter) * noise
+                parameter += spread * _noise_scale(parameter) * noise
         return mixer.to(dtype).eval()
 
     def draw(self, *shape: int, salt: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

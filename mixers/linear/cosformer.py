@@ -20,7 +20,8 @@ class _Cosine(KernelAttention):
     """Token i weighs token j by relu(q_i)^T relu(k_j) cos(pi / 2 (i - j) / M), over the sum of weights:
     the paper's cos-based re-weighting.
 
-    A subclass says what M is.
+    A subclass says what M is. The size of a query cancels, so queries are divided by theirs: else the gradient along
+    a small one, which is zero, would be rounding magnified by 1 / size.
     """
 
     def __init__(self, dim: int, *, causal: bool, heads: int, chunk: int):
@@ -30,6 +31,13 @@ class _Cosine(KernelAttention):
     def reach(self, length: int) -> int:
         """M for a sequence of `length` tokens."""
         raise NotImplementedError
+
+    def sizes(self, q: Tensor) -> Tensor:
+        """The sums of rectified features (B, H, N, 1), above zero."""
+        return F.relu(q).sum(-1, keepdim=True).clamp_min(1e-12)
+
+    def floors(self, q: Tensor) -> Tensor:
+        return self.floor / self.sizes(q)
 
     def projected(self, x: Tensor) -> Tensor:
         # In float32 at least: the output jumps where the last positive feature that a query shares with its keys
@@ -47,12 +55,12 @@ class _Cosine(KernelAttention):
 
     def whole(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         reach = self.reach(q.shape[2])
-        return whole_product(self.turned(q, 0, reach), self.turned(k, 0, reach), v)
+        return whole_product(self.turned(q / self.sizes(q), 0, reach), self.turned(k, 0, reach), v)
 
     def running(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         start, end = state["tokens"], state["tokens"] + q.shape[2]
         reach = self.reach(end)
-        q, k = self.turned(q, start, reach), self.turned(k, start, reach)
+        q, k = self.turned(q / self.sizes(q), start, reach), self.turned(k, start, reach)
         sums, after = causal_product(q, k, v, state["sums"], chunk=self.chunk)
         return sums, {"sums": after, "tokens": end}
 

@@ -20,7 +20,7 @@ class KernelAttention(Mixer):
     `phi`, or `whole` and `running` where a feature depends on more than its own token. Decodes with a constant state.
     """
 
-    floor = 1e-6  # the smallest denominator: the features of a query may all vanish, and pads may be all there is
+    floor: float = 1e-6  # the smallest denominator: a query's features may all vanish, and pads may be all there is
 
     def __init__(self, dim: int, *, causal: bool, heads: int, chunk: int, bias: bool):
         super().__init__()
@@ -50,6 +50,10 @@ class KernelAttention(Mixer):
         shape = (batch_size, self.heads, self.features, self.head_dim + 1)
         return {"sums": self.out.weight.new_zeros(shape, dtype=wide(self.out.weight))}
 
+    def floors(self, q: Tensor) -> Tensor | float:
+        """The smallest denominators, of queries (B, H, N, K)."""
+        return self.floor
+
     def projected(self, x: Tensor) -> Tensor:
         """Queries, keys and values, (B, N, 3 D)."""
         return self.qkv(x)
@@ -64,16 +68,16 @@ class KernelAttention(Mixer):
             k, values = k.masked_fill(pads, 0), values.masked_fill(pads, 0)
         return q, k, values
 
-    def _output(self, sums: Tensor, dtype: torch.dtype) -> Tensor:
+    def _output(self, q: Tensor, sums: Tensor, dtype: torch.dtype) -> Tensor:
         """(B, H, N, K + 1) -> (B, N, D): divide by the last column, and project."""
-        mixed = sums[..., :-1] / sums[..., -1:].clamp_min(self.floor)
+        mixed = sums[..., :-1] / sums[..., -1:].clamp_min(self.floors(q))
         return self.out(mixed.to(dtype).transpose(1, 2).flatten(2))
 
     def _scan(self, x: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         q, k, v = self._split(x, mask)
         with without_autocast(x):
             sums, state = self.running(q, k, v, mask, state)
-        return self._output(sums, x.dtype), state
+        return self._output(q, sums, x.dtype), state
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.causal:
@@ -81,7 +85,7 @@ class KernelAttention(Mixer):
         q, k, v = self._split(x, mask)
         with without_autocast(x):
             sums = self.whole(q, k, v, mask)
-        return self._output(sums, x.dtype)
+        return self._output(q, sums, x.dtype)
 
     def init_state(self, batch_size: int) -> State:
         require_causal(self, self.causal)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mixers.contract import Mixer, fill_pads
 from mixers.ops.frequencies import from_frequencies, to_frequencies
 from mixers.ops.grid import off_grid, on_grid, require_grid
+from mixers.ops.masked_fourier import masked_transform
 from mixers.ops.precision import wide, without_autocast
 
 
@@ -43,12 +44,14 @@ class _AdaptiveOperator(Mixer):
     def mix(self, x: Tensor) -> Tensor:
         """The operator over all axes between batch and channels: x (B, ..., D)."""
         with without_autocast(x):
-            spectrum = to_frequencies(x)
-            parts = torch.view_as_real(spectrum).reshape(-1, self.blocks, 2 * x.shape[-1] // self.blocks)
-            hidden = F.relu(_layer(parts.transpose(0, 1), self.weight_1, self.bias_1))  # (K, M, 2 C)
-            parts = F.softshrink(_layer(hidden, self.weight_2, self.bias_2), self.threshold)
-            spectrum = torch.view_as_complex(parts.transpose(0, 1).reshape(*spectrum.shape, 2))
-            return x + from_frequencies(spectrum, x.shape[-2]).to(x.dtype)
+            return x + from_frequencies(self.layers(to_frequencies(x)), x.shape[-2]).to(x.dtype)
+
+    def layers(self, spectrum: Tensor) -> Tensor:
+        """Both layers and the threshold: complex (B, ..., D)."""
+        parts = torch.view_as_real(spectrum).reshape(-1, self.blocks, 2 * spectrum.shape[-1] // self.blocks)
+        hidden = F.relu(_layer(parts.transpose(0, 1), self.weight_1, self.bias_1))  # (K, M, 2 C)
+        parts = F.softshrink(_layer(hidden, self.weight_2, self.bias_2), self.threshold)
+        return torch.view_as_complex(parts.transpose(0, 1).reshape(*spectrum.shape, 2))
 
 
 def _layer(parts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -67,6 +70,22 @@ class AdaptiveFourierOperator(_AdaptiveOperator):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.mix(fill_pads(x, mask))
+
+
+class MaskedAdaptiveFourierOperator(_AdaptiveOperator):
+    """The causal AFNO of the TNN paper's comparison: both transforms are masked matrices, over all N frequencies.
+
+    y = x + Re(M* shrink(W_2 relu(W_1 M x + b_1) + b_2)), M the masked matrix and M* the masked conjugate. The
+    frequencies depend on N: a prefix has other outputs.
+    """
+
+    def __init__(self, dim: int, *, blocks: int = 8, threshold: float = 0.01):
+        super().__init__(dim, blocks=blocks, threshold=threshold)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = fill_pads(x, mask)
+        with without_autocast(x):
+            return x + masked_transform(self.layers(masked_transform(x)), conjugate=True).real.to(x.dtype)
 
 
 class GridAdaptiveFourierOperator(_AdaptiveOperator):

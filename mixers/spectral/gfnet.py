@@ -4,12 +4,14 @@ Shapes: B batch, N tokens, L length, H and W the grid, D dim, F = L // 2 + 1 or 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, fill_pads
 from mixers.ops.fourier import circular_product
 from mixers.ops.frequencies import from_frequencies, to_frequencies
 from mixers.ops.grid import off_grid, on_grid, require_grid
+from mixers.ops.masked_fourier import masked_transform
 from mixers.ops.precision import wide
 
 
@@ -56,6 +58,32 @@ class GlobalFilter(_GlobalFilter):
     def _require(self, tokens: int) -> None:
         if tokens > self.length:
             raise ValueError(f"N={tokens} is beyond length={self.length}")
+
+
+class CurrentLengthGlobalFilter(_GlobalFilter):
+    """The global filter of the TNN paper's comparison: `length` gains, of which N tokens take the first.
+
+    Bidirectional: y = irfft(K * rfft(x)) over N places, with N // 2 + 1 gains. Causal: y = Re(M* (K * M x)), where M is
+    the Fourier matrix masked to i >= j and M* its masked conjugate, with N gains. Beyond `length` gains are 0. The
+    frequencies are those of N, so at every N it is another function.
+    """
+
+    def __init__(self, dim: int, *, causal: bool, length: int):
+        if length < 1:
+            raise ValueError(f"length={length} must be at least 1")
+        super().__init__(dim, length)
+        self.causal = causal
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = fill_pads(x, mask)
+        if self.causal:
+            return masked_transform(self._first(x.shape[1], x) * masked_transform(x), conjugate=True).real.to(x.dtype)
+        return from_frequencies(self._first(x.shape[1] // 2 + 1, x) * to_frequencies(x), x.shape[1]).to(x.dtype)
+
+    def _first(self, count: int, x: Tensor) -> Tensor:
+        """The gains (count, D) of as many frequencies."""
+        gains = self.gains(x)[:count]
+        return F.pad(gains, (0, 0, 0, count - len(gains)))
 
 
 class GridGlobalFilter(_GlobalFilter):

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mixers.contract import State
+
+BLOCK = 2**19
+"""How many denominators are held at once."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class LowRank:
     drive: Tensor
     readout: Tensor
 
-    def kernel(self, length: int) -> Tensor:
-        """C Ad^l Bd, (kernels, N, D), from its values at M >= N roots of unity, M a power of two."""
+    def kernel(self, length: int, dtype: torch.dtype) -> Tensor:
+        """C Ad^l Bd, (kernels, N, D), from its values at M >= N roots of unity, M a power of two, taken in `dtype`."""
         size = 1 << max(length - 1, 1).bit_length()
         rows = _parts(self.readout.conj())  # (kernels, D, S): y = 2 rows . (Re s, Im s)
         truncated = rows - _times_power(rows, self._matrix(), size)  # C (1 - Ad^M)
-        spectrum = _generating_function(self, _pairs(truncated).conj(), size)
+        spectrum = _generating_function(self, _pairs(truncated).conj(), size, dtype)
         return torch.fft.irfft(spectrum, n=size)[..., :length].transpose(-1, -2)
 
     def start(self, batch_size: int) -> State:
@@ -76,37 +80,78 @@ class LowRank:
         return _parts(self._transition(unit)).permute(1, 2, 0)
 
 
-def _generating_function(system: LowRank, readout: Tensor, size: int) -> Tensor:
+def _generating_function(system: LowRank, readout: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """sum over l < M of K_l z^l at z = exp(-i theta), theta = 2 pi j / M, j <= M / 2: (kernels, D, F).
 
     readout (1 - z Ad)^-1 Bd = readout ((1 - z) - (1 + z) dt/2 A)^-1 dt B has no pole on the circle, that of z = -1
     neither. Divided by exp(-i theta/2), 1 - z is 2 i sin(theta/2) and 1 + z is 2 cos(theta/2).
     """
-    half = torch.arange(size // 2 + 1, device=readout.device, dtype=readout.real.dtype) * (math.pi / size)
-    sine, cosine = half.sin(), half.cos()
+    half = torch.arange(size // 2 + 1, device=readout.device, dtype=torch.float64) * (math.pi / size)
     left = torch.cat([readout, system.column.conj()[None]])  # C and P*
     right = torch.stack([system.drive, system.column])  # B and P
-    sums = _cauchy(left[:, None] * right, system.rate, sine, cosine)  # (kernels + 1, 2, D, F)
-    driven, through = sums[:, 0], sums[:, 1]
+    sums = _cauchy(left[:, None] * right, system.rate, half, dtype)  # (kernels + 1, 2, D, F)
+    half = half.to(dtype)
+    cosine, driven, through = half.cos(), sums[:, 0], sums[:, 1]
     plain, corrected = driven[:-1], through[:-1] * driven[-1] * (cosine / (1 + cosine * through[-1]))
     return torch.polar(torch.ones_like(half), half) * (plain - corrected)
 
 
-def _cauchy(weight: Tensor, rate: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-    """Sums (..., D, F) over s of w / (2i sine - cosine rate) and of the same with w (..., D, S/2) and rate conjugated.
+def _cauchy(weight: Tensor, rate: Tensor, half: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sums (..., D, F) over s of w / (2i sin - cos rate) and of the same with w (..., D, S/2) and rate conjugated.
 
-    The two are (4i sine Re w - 2 cosine Re(w conj(rate))) / ((2i sine - cosine Re rate)^2 + (cosine Im rate)^2):
-    two real numerators over one denominator, so the sum is a product of real matrices.
+    The two are (4i sin Re w - 2 cos Re(w conj(rate))) / ((2i sin - cos Re rate)^2 + (cos Im rate)^2):
+    two real numerators over one denominator, so the sum is a product of real matrices, taken in `dtype`.
     """
-    growth, turn = (part[..., None] for part in (rate.real, rate.imag))  # (D, S/2, 1)
-    real = (cosine * turn - 2 * sine) * (cosine * turn + 2 * sine) + (cosine * growth).square()
-    denominator = torch.complex(real, -4 * sine * cosine * growth)  # (D, S/2, F)
     numerators = torch.stack([4 * weight.real, -2 * (weight * rate.conj()).real])  # (2, ..., D, S/2)
-    rows = numerators.flatten(0, -3).transpose(0, 1)  # (D, rows, S/2)
-    columns = torch.view_as_real(1 / denominator).flatten(-2)  # (D, S/2, 2 F)
-    sums = torch.view_as_complex((rows @ columns).unflatten(-1, (-1, 2))).transpose(0, 1)  # (rows, D, F)
-    odd, even = sums.unflatten(0, numerators.shape[:-2])
+    rows = numerators.flatten(0, -3).transpose(0, 1).to(dtype)  # (D, rows, S/2)
+    sums = torch.view_as_complex(_OverPoles.apply(rows, rate.real, rate.imag, half).unflatten(-1, (-1, 2)))
+    odd, even = sums.transpose(0, 1).unflatten(0, numerators.shape[:-2])  # (..., D, F) each
+    sine, cosine = half.sin().to(dtype), half.cos().to(dtype)
     return torch.complex(-sine * odd.imag, sine * odd.real) + cosine * even
+
+
+class _OverPoles(torch.autograd.Function):
+    """Sums (D, R, 2 F) over s of rows (D, R, S/2) over denominators, real and imaginary parts in turns.
+
+    Of the denominators, D x S/2 x F numbers, a block of frequencies is held at a time, and made again for the
+    derivatives: by 1 / d it is -1 / d^2, by growth and turn that of d.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, growth: Tensor, turn: Tensor, half: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, growth, turn, half)
+        blocks = half.split(max(1, BLOCK // growth.numel()))
+        return torch.cat([rows @ _inverses(growth, turn, block, rows.dtype) for block in blocks], dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        rows, growth, turn, half = ctx.saved_tensors
+        drows, moments = torch.zeros_like(rows), rows.new_zeros(*growth.shape, 2)
+        size = max(1, BLOCK // growth.numel())
+        for block, part in zip(half.split(size), gradients[0].split(2 * size, dim=-1), strict=True):
+            inverses = _inverses(growth, turn, block, rows.dtype)
+            drows = drows + part @ inverses.mT
+            slope = torch.view_as_complex(inverses.unflatten(-1, (-1, 2))).conj().square()
+            dinverses = torch.view_as_complex((rows.mT @ part).unflatten(-1, (-1, 2)))
+            ddenominators = torch.view_as_real(-dinverses * slope)  # (D, S/2, F, 2)
+            sine, cosine = block.sin().to(rows.dtype), block.cos().to(rows.dtype)
+            by_parts = torch.stack([2 * cosine.square(), -4 * sine * cosine], dim=-1)
+            moments = moments + torch.einsum("dsfp,fp->dsp", ddenominators, by_parts)
+        by_square, by_growth = moments.unbind(-1)
+        return drows, by_square * growth + by_growth, by_square * turn, None
+
+
+def _inverses(growth: Tensor, turn: Tensor, half: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 / d (D, S/2, 2 F), d = (2i sin - cos growth)^2 + (cos turn)^2.
+
+    Where a mode decays slowly, cos turn and 2 sin all but cancel: that difference is one of float64.
+    """
+    sine, cosine = half.sin(), half.cos()
+    near = (cosine * turn[..., None]).sub_(2 * sine).to(dtype)
+    sine, cosine, growth = sine.to(dtype), cosine.to(dtype), growth[..., None].to(dtype)
+    real = torch.addcmul((cosine * growth).square(), near, near + 4 * sine)
+    denominator = torch.complex(real, -4 * sine * cosine * growth)
+    return torch.view_as_real(denominator.reciprocal()).flatten(-2)
 
 
 def _times_power(rows: Tensor, matrix: Tensor, exponent: int) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.ops.precision import wide
 from mixers.state_space.hippo import legs
 from mixers.state_space.space import Diagonal, StateSpace, draw_steps, require_steps, slow
 
@@ -50,8 +49,7 @@ class ExponentialStateSpace(StateSpace):
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return slow("log_dt", "log_decay", "frequency", "weight")
 
-    def system(self) -> Diagonal:
-        dtype = wide(self.skip)
+    def system(self, dtype: torch.dtype) -> Diagonal:
         base = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))
         rate = scaled(base, self.log_dt.to(dtype))
         inverse = base.conj() / (base.real.square() + base.imag.square()).clamp_min(FLOOR)

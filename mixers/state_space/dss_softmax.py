@@ -32,12 +32,12 @@ class Bounded:
     weight: Tensor
     longest: int
 
-    def kernel(self, length: int) -> Tensor:
+    def kernel(self, length: int, dtype: torch.dtype) -> Tensor:
         if length > self.longest:
             raise ValueError(f"N={length} is beyond length={self.longest}, for which the kernel was normalised")
         late = self.weight * (self.falling * (self.longest - length)).exp()
         rising = exponential_sum(self.falling, late * self.grows, length).flip(-2)
-        return exponential_sum(self.falling, self.weight * ~self.grows, length) + rising
+        return (exponential_sum(self.falling, self.weight * ~self.grows, length) + rising).to(dtype)
 
     def start(self, batch_size: int) -> State:
         return {"sums": self.weight.new_zeros(batch_size, *self.falling.shape), "position": 0}
@@ -89,16 +89,16 @@ class Modes(nn.Module):
             self.frequency.copy_(legs(len(self.frequency))[0])
         nn.init.normal_(self.weight)
 
-    def system(self, longest: int) -> Bounded:
-        """The modes normalised over L = longest."""
-        dtype = torch.float64  # where the sum all but vanishes, its inverse magnifies errors
-        base, grows = torch.complex(self.growth.to(dtype), self.frequency.to(dtype)), self.growth > 0
-        falling = scaled(base, self.log_dt.to(dtype)) * torch.where(grows, -1, 1)
+    def system(self, longest: int, dtype: torch.dtype) -> Bounded:
+        """The modes normalised over L = longest, in complex numbers of the precision of `dtype`."""
+        exact = torch.float64  # where the sum all but vanishes, its inverse magnifies errors
+        base, grows = torch.complex(self.growth.to(exact), self.frequency.to(exact)), self.growth > 0
+        falling = scaled(base, self.log_dt.to(exact)) * torch.where(grows, -1, 1)
         scale = ((falling * longest).exp() - 1) * base  # the sum over r < L is a geometric series
         inverse = scale.conj() / (scale.real.square() + scale.imag.square() + FLOOR)
-        weight = torch.view_as_complex(self.weight.to(dtype)) * (falling.exp() - 1) * inverse
-        narrow = torch.promote_types(wide(self.weight), torch.complex64)
-        return Bounded(falling.to(narrow), grows, weight.to(narrow), longest)
+        weight = torch.view_as_complex(self.weight.to(exact)) * (falling.exp() - 1) * inverse
+        kept = torch.promote_types(dtype, torch.complex64)
+        return Bounded(falling.to(kept), grows, weight.to(kept), longest)
 
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return slow(*(f"modes.{name}" for name, _ in self.named_parameters()))
@@ -124,8 +124,8 @@ class SoftmaxStateSpace(StateSpace):
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return self.modes.optimizer_rules()
 
-    def system(self) -> Bounded:
-        return self.modes.system(self.length)
+    def system(self, dtype: torch.dtype) -> Bounded:
+        return self.modes.system(self.length, dtype)
 
     def output(self, y: Tensor) -> Tensor:
         return self.out(F.gelu(y))
@@ -147,7 +147,7 @@ class CurrentLengthStateSpace(LongConvolution):
         return self.modes.optimizer_rules()
 
     def kernel(self, length: int) -> Tensor:
-        return self.modes.system(length).kernel(length)
+        return self.modes.system(length, torch.float64).kernel(length, wide(self.skip))
 
     def output(self, y: Tensor) -> Tensor:
         return self.out(F.gelu(y))

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, State
-from mixers.ops.precision import wide
 from mixers.state_space.dss import require_state
 from mixers.state_space.space import Diagonal, StateSpace
 
@@ -32,8 +31,7 @@ class _SimplifiedStateSpace(StateSpace):
         for parameter in self.parameters():
             nn.init.normal_(parameter)
 
-    def system(self) -> Diagonal:
-        dtype = wide(self.skip)
+    def system(self, dtype: torch.dtype) -> Diagonal:
         rate = torch.complex(-self.log_decay.to(dtype).exp(), self.log_frequency.to(dtype).exp())
         readout = torch.view_as_complex(self.readout.to(dtype))
         return Diagonal(rate[None], (readout * (rate.exp() - 1) / rate)[None])

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.ops.precision import wide
 from mixers.state_space.dplr import LowRank
 from mixers.state_space.hippo import legs
 from mixers.state_space.space import StateSpace, draw_steps, require_steps, slow
@@ -54,8 +53,7 @@ class StructuredStateSpace(StateSpace):
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return slow("log_dt", "log_decay", "frequency", "low_rank", "drive")
 
-    def system(self) -> LowRank:
-        dtype = wide(self.skip)
+    def system(self, dtype: torch.dtype) -> LowRank:
         dt = self.log_dt.to(dtype).exp()
         rate = dt * torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))
         parts = (self.low_rank, self.drive, self.readout)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.ops.precision import wide
 from mixers.state_space.space import Diagonal, StateSpace, draw_steps, require_steps, slow
 
 
@@ -47,9 +46,8 @@ class DiagonalStateSpace(StateSpace):
     def optimizer_rules(self) -> dict[str, dict[str, float]]:
         return slow("log_dt", "log_decay", "frequency")
 
-    def system(self) -> Diagonal:
+    def system(self, dtype: torch.dtype) -> Diagonal:
         """The rates dt A and the discrete C, doubled for the conjugates."""
-        dtype = wide(self.skip)
         a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))
         rate = a * self.log_dt.to(dtype).exp()
         return Diagonal(rate, 2 * torch.view_as_complex(self.readout.to(dtype)) * (rate.exp() - 1) / a)

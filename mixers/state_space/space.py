@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from mixers.contract import Mixer, State, fill_pads, require_causal
 from mixers.ops.exponentials import exponential_state, exponential_sum
-from mixers.ops.precision import without_autocast
+from mixers.ops.precision import wide, without_autocast
 from mixers.ops.toeplitz import toeplitz_matmul
 
 
 class System(Protocol):
     """A linear system a channel, made of the parameters at hand."""
 
-    def kernel(self, length: int) -> Tensor:
-        """Impulse responses (kernels, N, D)."""
+    def kernel(self, length: int, dtype: torch.dtype) -> Tensor:
+        """Impulse responses (kernels, N, D), in `dtype`; only what needs no more is computed in it."""
         ...
 
     def start(self, batch_size: int) -> State:
@@ -45,8 +45,8 @@ class Diagonal:
     rate: Tensor
     weight: Tensor
 
-    def kernel(self, length: int) -> Tensor:
-        return exponential_sum(self.rate, self.weight, length)
+    def kernel(self, length: int, dtype: torch.dtype) -> Tensor:
+        return exponential_sum(self.rate, self.weight, length).to(dtype)
 
     def start(self, batch_size: int) -> State:
         return {"sums": self.weight.new_zeros(batch_size, *self.weight.shape[1:])}
@@ -92,26 +92,27 @@ class LongConvolution(Mixer):
 class StateSpace(LongConvolution):
     """A long convolution whose kernel is the impulse response of a system, by which it decodes."""
 
-    def system(self) -> System:
-        """The system of the parameters at hand, in at least float32."""
+    def system(self, dtype: torch.dtype) -> System:
+        """The system of the parameters at hand, in numbers of `dtype` and complex ones of the same precision."""
         raise NotImplementedError
 
     def kernel(self, length: int) -> Tensor:
-        return self.system().kernel(length)
+        """From a system in float64: phases grow with N, and those of float32 would be off by up to 1e-7 N turns."""
+        return self.system(torch.float64).kernel(length, wide(self.skip))
 
     def init_state(self, batch_size: int) -> State:
         require_causal(self, self.causal)
-        return self.system().start(batch_size)
+        return self.system(wide(self.skip)).start(batch_size)
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         require_causal(self, self.causal)
         with without_autocast(x):
-            state = self.system().after(x)
+            state = self.system(wide(self.skip)).after(x)
         return self(x), state
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         with without_autocast(x):
-            y, state = self.system().step(x, state)
+            y, state = self.system(wide(self.skip)).step(x, state)
             y = y + self.skip * x
         return self.output(y.to(x.dtype)), state
 

@@ -9,7 +9,7 @@ FOURIER = "mixers.ops.fourier"
 
 FAULTS = [
     Fault("a mean over pads too", "fnet", FNET, "        filled = fill_pads(x, mask)", "        filled = x", "pads"),
-    Fault("a rectified spectrum", "fnet", FNET, ".real.to(x.dtype)", ".abs().to(x.dtype)", "linear"),
+    Fault("a rectified spectrum", "fnet", FNET, "dim=(1, 2)).real", "dim=(1, 2)).abs()", "linear"),
     Fault(
         "an input clamped in place",
         "fnet",
@@ -22,9 +22,26 @@ FAULTS = [
         "decoding where nothing is claimed",
         "fnet",
         FNET,
-        "    def forward(self",
-        "    def init_state(self, batch_size):\n        return {}\n\n    def forward(self",
+        "        return torch.fft.fft2(filled.to(wide(x)), dim=(1, 2)).real.to(x.dtype)",
+        "        return torch.fft.fft2(filled.to(wide(x)), dim=(1, 2)).real.to(x.dtype)\n\n"
+        "    def init_state(self, batch_size):\n        return {}",
         "refusals",
+    ),
+    Fault(
+        "a transform over tokens without its mask",
+        "fnet_tnn",
+        FNET,
+        "        return masked_transform(channels, conjugate=True).real.to(x.dtype)",
+        "        return torch.fft.fft(channels, dim=1, norm='ortho').real.to(x.dtype)",
+        "causal",
+    ),
+    Fault(
+        "gains as large as the input",
+        "gfnet_tnn",
+        GFNET,
+        "        gains = self.gains(x)[:count]",
+        "        gains = self.gains(x)[:count] * x.abs().amax()",
+        "linear",
     ),
     Fault(
         "a filter that knows N",
@@ -58,6 +75,14 @@ FAULTS = [
         "        return self.mix(fill_pads(x, mask))",
         "        return self.mix(x)",
         "pads",
+    ),
+    Fault(
+        "a mean over all tokens taken away",
+        "afno_tnn",
+        AFNO,
+        "masked_transform(self.layers(masked_transform(x)), conjugate=True)",
+        "masked_transform(self.layers(masked_transform(x - x.mean(1, keepdim=True))), conjugate=True)",
+        "causal",
     ),
     Fault(
         "a threshold that lets nothing through",

@@ -63,7 +63,7 @@ FAULTS = [
         "s4d",
         S4D,
         "        a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(dtype))",
-        "        low = torch.bfloat16 if dtype == torch.float32 else dtype\n"
+        "        low = torch.bfloat16 if self.skip.dtype == torch.float32 else dtype\n"
         "        a = torch.complex(-self.log_decay.to(dtype).exp(), self.frequency.to(low).to(dtype))",
         "precision",
     ),
@@ -212,8 +212,8 @@ FAULTS = [
         "a kernel remembered for its length",
         "dss_softmax_tnn",
         DSS_SOFTMAX,
-        "        return self.modes.system(length).kernel(length)",
-        "        kernel = self.modes.system(length).kernel(length).detach()\n"
+        "        return self.modes.system(length, torch.float64).kernel(length, wide(self.skip))",
+        "        kernel = self.modes.system(length, torch.float64).kernel(length, wide(self.skip)).detach()\n"
         '        return vars(self).setdefault("kept", {}).setdefault(length, kernel)',
         "round_trip",
     ),

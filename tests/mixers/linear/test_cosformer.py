@@ -60,6 +60,23 @@ def test_signs_are_not_left_to_the_rounding_of_bfloat16():
     assert (y - mixer(x)).abs().max() < 0.05 * y.abs().max()
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("row", ["cosformer", "cosformer_tnn"])
+def test_the_size_of_a_query_gets_no_gradient(row: str, causal: bool):
+    """One feature a head, so the size is all there is of a query, and it cancels: also in float32, also where small."""
+    torch.manual_seed(0)
+    mixer = build(row, 8, causal=causal, length=13, heads=8)
+    with torch.no_grad():
+        mixer.qkv.weight[:16].abs_().mul_(0.01)  # queries, and keys that are all positive
+        mixer.qkv.bias[:16] = 0
+        mixer.qkv.weight[8:16] *= 1000
+    x = torch.rand(2, 13, 8)
+    (mixer(x) * torch.randn(2, 13, 8)).sum().backward()
+    gradient = mixer.qkv.bias.grad
+    assert gradient is not None
+    assert gradient[:8].abs().max() < 1e-6 * gradient.abs().max()
+
+
 def test_cosformer_tnn_starts_as_in_the_comparison():
     """Values from Xavier's uniform distribution with gain 1 / sqrt(2), the output with gain 1, its bias zero."""
     mixer = build("cosformer_tnn", 64, causal=True)

@@ -72,6 +72,24 @@ def test_images_are_those_of_the_sums(grid: tuple[int, int]):
     torch.testing.assert_close(mixer(x), expected)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_afno_tnn_is_layers_between_two_masked_fourier_matrices(length: int, threshold: float):
+    mixer = build("afno_tnn", 6, causal=True, blocks=3, threshold=threshold).double()
+    for parameter in mixer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, root = torch.randn(1, length, 6, dtype=torch.float64), math.sqrt(length)
+    expected = x.clone()
+    for j in range(length):
+        turn = [cmath.exp(-2j * math.pi * j * k / length) for k in range(length)]
+        z = [sum(turn[k] * x[0, k, d].item() for k in range(j + 1)) / root for d in range(6)]
+        z = [positive(value) for value in layer(z, mixer.weight_1, mixer.bias_1)]
+        z = [shrunk(value, threshold) for value in layer(z, mixer.weight_2, mixer.bias_2)]
+        for i, d in product(range(j, length), range(6)):
+            expected[0, i, d] += (turn[i].conjugate() * z[d]).real / root
+    torch.testing.assert_close(mixer(x), expected)
+
+
 def test_fewer_tokens_are_a_grid_that_ends_early():
     mixer, x = moved("afno_2d", (3, 4), 0.01), torch.randn(2, 7, 6, dtype=torch.float64)
     filled = torch.cat([x, torch.zeros(2, 5, 6, dtype=torch.float64)], dim=1)

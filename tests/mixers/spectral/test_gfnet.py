@@ -84,6 +84,50 @@ def test_it_is_a_circulant_matrix(length: int):
         torch.testing.assert_close(mixer(x)[0, :, d], expected)
 
 
+def gains_of(mixer, count: int) -> torch.Tensor:
+    """The first `count` gains, zeros behind those that there are: (count, D)."""
+    gains = torch.view_as_complex(mixer.filter)[:count]
+    return torch.cat([gains, gains.new_zeros(count - len(gains), gains.shape[1])])
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 11, 30])
+def test_gfnet_tnn_filters_the_frequencies_of_the_current_length(length: int):
+    mixer = build("gfnet_tnn", 3, causal=False, length=8).double()
+    x = torch.randn(2, length, 3, dtype=torch.float64)
+    expected = channels_filtered(x[:, None], gains_of(mixer, length // 2 + 1)[None])[:, 0]
+    torch.testing.assert_close(mixer(x), expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 11])
+def test_gfnet_tnn_is_two_masked_fourier_matrices_when_causal(length: int):
+    """y_i = Re sum over j <= i of w^(i j) K_j sum over k <= j of w^(-j k) x_k / N, with gradients."""
+    mixer = build("gfnet_tnn", 3, causal=True, length=8).double()
+    x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
+    gains, outputs = gains_of(mixer, length), []
+    for i in range(length):
+        terms = [
+            (cmath.exp(2j * math.pi * (i * j - j * k) / length) * gains[j]).real * x[:, k] / length
+            for j in range(i + 1)
+            for k in range(j + 1)
+        ]
+        outputs.append(sum(terms))
+    expected, y = torch.stack(outputs, dim=1), mixer(x)
+    torch.testing.assert_close(y, expected)
+    weights = torch.randn(2, length, 3, dtype=torch.float64)
+    for got, wanted in zip(
+        torch.autograd.grad((y * weights).sum(), [x, mixer.filter]),
+        torch.autograd.grad((expected * weights).sum(), [x, mixer.filter]),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_gfnet_tnn_has_a_gain_a_token():
+    """As that code has, also where half of them serve no frequency."""
+    for causal in (True, False):
+        assert build("gfnet_tnn", 4, causal=causal, length=9).filter.shape == (9, 4, 2)
+
+
 def test_fewer_tokens_are_a_grid_that_ends_early():
     mixer = build("gfnet_2d", 3, causal=False, grid=(3, 4))
     x = torch.randn(2, 7, 3)
@@ -105,6 +149,7 @@ def test_parameters_are_the_papers():
     [
         ("gfnet", {"length": 0}, "gfnet: length=0 must be at least 1"),
         ("gfnet", {}, "gfnet needs length="),
+        ("gfnet_tnn", {"length": 0}, "gfnet_tnn: length=0 must be at least 1"),
         ("gfnet_2d", {"grid": (3, 0)}, "must have at least one row and one column"),
         ("gfnet_2d", {"length": 12}, "gfnet_2d needs grid="),
     ],

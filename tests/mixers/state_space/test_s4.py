@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from scipy import signal
 
 from mixers import build
+from mixers.state_space import dplr
+from mixers.state_space.dplr import _OverPoles
 from mixers.state_space.hippo import legs
 
 
@@ -65,7 +67,7 @@ def test_kernel_is_the_dense_systems_impulse_response(length: int, causal: bool)
 
 def test_the_recurrence_has_the_kernel_of_the_convolution():
     mixer = moved(True)
-    system, kernel = mixer.system(), mixer.kernel(300)[0]
+    system, kernel = mixer.system(torch.float64), mixer.kernel(300)[0]
     impulse, state = torch.ones(1, 3, dtype=torch.float64), system.start(1)
     for place in range(300):
         y, state = system.step(impulse if place == 0 else 0 * impulse, state)
@@ -74,7 +76,7 @@ def test_the_recurrence_has_the_kernel_of_the_convolution():
 
 @pytest.mark.parametrize("length", [1, 5, 64, 77])
 def test_the_state_of_many_tokens_is_that_of_steps(length: int):
-    system = moved(True).system()
+    system = moved(True).system(torch.float64)
     x, state = torch.randn(2, length, 3, dtype=torch.float64), system.start(2)
     for token in x.unbind(1):
         _, state = system.step(token, state)
@@ -108,11 +110,29 @@ def test_it_starts_at_hippo_legs():
     assert (mixer.frequency > 0).all()
 
 
-def test_float32_holds_long_kernels():
-    mixer = build("s4", 4, causal=True)
-    narrow = mixer.kernel(2000)
-    wide = mixer.double().kernel(2000)
-    assert (narrow - wide).abs().max() < 2e-4 * wide.abs().max()
+@pytest.mark.parametrize("held", [1, 20, 3 * 3 * 7])
+def test_blocks_of_frequencies_are_the_whole(held: int, monkeypatch):
+    """Outputs and derivatives, for blocks of one, two and seven of 17 frequencies."""
+    mixer = moved(False, state=6)
+    weights = torch.randn(2, 30, 3, dtype=torch.float64)
+
+    def found() -> list[torch.Tensor]:
+        kernel, parameters = mixer.kernel(30), [p for name, p in mixer.named_parameters() if "out" not in name]
+        return [kernel, *torch.autograd.grad((kernel * weights).sum(), parameters, materialize_grads=True)]
+
+    whole = found()
+    monkeypatch.setattr(dplr, "BLOCK", held)
+    for block, expected in zip(found(), whole, strict=True):
+        torch.testing.assert_close(block, expected)
+
+
+def test_derivatives_over_poles_are_those_of_finite_differences():
+    rows = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+    growth, turn = -torch.rand(3, 2, dtype=torch.float64) - 0.1, torch.randn(3, 2, dtype=torch.float64)
+    half = torch.linspace(0, torch.pi / 2, 9, dtype=torch.float64)
+    inputs = rows, growth.requires_grad_(), turn.requires_grad_(), half
+    assert torch.autograd.gradcheck(_OverPoles.apply, inputs)
+    assert torch.autograd.gradgradcheck(_OverPoles.apply, inputs)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_a_causal_convolution_is_a_toeplitz_matrix(width: int):
 def test_a_diagonal_state_space_is_a_toeplitz_matrix():
     """S4D's recurrence, written out from its own discretised parameters, before its output layers."""
     mixer = build("s4d", 3, causal=True, state=8).double()
-    rate, readout = mixer.system().rate, mixer.system().weight[0]
+    rate, readout = mixer.system(torch.float64).rate, mixer.system(torch.float64).weight[0]
     coefficients = state_space_coefficients(rate.exp(), torch.ones_like(rate), readout, mixer.skip, 9)
     state, outputs = torch.zeros(2, 3, 4, dtype=torch.complex128), []
     for token in X.unbind(1):
