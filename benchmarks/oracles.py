@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from benchmarks import plain
 from benchmarks.mixers import FORMS, make, near_square
 from benchmarks.timing import calls, milliseconds
-from experiments.files import replacing
 from experiments.machine import environment
 from mixers import card, names
+from tasks.files import replacing
 
 BATCH, LENGTH, DIM, HEADS = 4, 1024, 256, 4
 WARM_UP = 2
