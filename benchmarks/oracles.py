@@ -150,7 +150,9 @@ def space(kernel: Callable[[int], nn.Module], gated: bool) -> Callable[[bool], M
 def gss(_: bool) -> Made:
     from gated_state_spaces_pytorch import GSS
 
-    return package("gated-state-spaces-pytorch", GSS(DIM, 4, dss_kernel_N=512, dss_kernel_H=DIM // 4))
+    return package(
+        "gated-state-spaces-pytorch", GSS(dim=DIM, dim_expansion_factor=4, dss_kernel_N=512, dss_kernel_H=DIM // 4)
+    )
 
 
 def spectral(change: Callable[[], nn.Module], *, grid: tuple[int, ...] = (LENGTH,), residual: bool = False):

@@ -137,7 +137,7 @@ class Diagonal(nn.Module):
 
 
 class LowRank(nn.Module):
-    """S4's kernels: Cauchy sums by broadcasting (kernels + 1, 2, D, S, N), Woodbury's identity at the roots of unity.
+    """S4's kernels: Cauchy sums by broadcasting (kernels + 1, 2, D, S, N), Woodbury's identity, roots of unity.
 
     C stands for C (1 - A^N), as in the authors' code.
     """

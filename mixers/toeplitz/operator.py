@@ -28,7 +28,8 @@ class Operator(Keeper):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D) in the strides of x; pads (mask False) count as zeros."""
         x = fill_pads(x, mask)
-        length, backend = x.shape[1], toeplitz_backend(self.backend, x)
+        length = x.shape[1]
+        backend = toeplitz_backend(self.backend, x)
         if backend != "dense" and x.numel():
             return toeplitz_matmul(self._prepared(length, x, backend), x, causal=self.causal)
         return toeplitz_matmul(self.coefficients(length), x, causal=self.causal, backend=backend)

@@ -18,8 +18,8 @@ from tests.mixers.faults.fault import Fault
 
 FAULTS = [*attention.FAULTS, *linear.FAULTS, *mlp.FAULTS, *spectral.FAULTS, *state_space.FAULTS, *toeplitz.FAULTS]
 
-OPERATORS = "mixers.ops.circular"
-"""Registered with torch once and for all: it is not imported twice."""
+OPERATORS = ("mixers.ops.circular", "mixers.ops.kernels")
+"""Registered with torch once and for all: these are not imported twice."""
 
 
 def _forget(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,8 @@ def edited(monkeypatch: pytest.MonkeyPatch):
         family, name = card(fault.row).target.rsplit(".", 1)
         load_class(card(fault.row).target)  # a module first imported with the edit would keep it after the test
         for dependent in [*sys.modules]:  # they are imported again, and then see the edit
-            if dependent.startswith(("mixers.ops.", f"mixers.{family.split('.')[0]}.")) and dependent != OPERATORS:
+            edited = dependent.startswith(("mixers.ops.", f"mixers.{family.split('.')[0]}."))
+            if edited and not dependent.startswith(OPERATORS):
                 _forget(dependent, monkeypatch)
         changed = type(module)(fault.module)
         monkeypatch.setitem(sys.modules, fault.module, changed)
