@@ -1,10 +1,10 @@
 """Whether every row of the registry learns to use what other tokens say.
 
-    python benchmarks/learning.py [--mixers gtu,fnet] [--tokens 400000] [--listops-tokens 300000] [--seed 0]
+    python benchmarks/learning.py [--mixers gtu,fnet] [--tokens 800000] [--listops-tokens 300000] [--seed 0]
                                   [--folder runs/learning] [--out learning.csv] [key=value ...]
 
-Run from the repository root. Causal rows train on `python` at the demo's settings (tasks/python.yaml): bits per byte on
-the held-out test text, beside the same row, trained the same, whose every token is a sequence of its own
+Run from the repository root. Causal rows train on `python` at the settings of tasks/python.yaml but for the budget: bits
+per byte on the held-out test text, beside the same row, trained the same, whose every token is a sequence of its own
 (benchmarks/alone.py: same projections, gates and parameters, no token meets another), and beside the order-1 count
 model. Rows without a causal form train on `listops` at its recipe with another budget: accuracy on the test lists
 beside the baseline that knows the root operator alone. Two comparisons in --folder, two workers with one thread each;
@@ -97,7 +97,7 @@ def show(title: str, headers: list[str], rows: list[list[Any]], console: Console
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixers", type=lambda text: text.split(","), default=names())
-    parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--tokens", type=int, default=800_000)
     parser.add_argument("--listops-tokens", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
