@@ -3,9 +3,9 @@
     python benchmarks/learning.py [--mixers gtu,fnet] [--tokens 800000] [--listops-tokens 300000] [--seed 0]
                                   [--folder runs/learning] [--out learning.csv] [key=value ...]
 
-Run from the repository root. Causal rows train on `python` at the settings of tasks/python.yaml but for the budget: bits
-per byte on the held-out test text, beside the same row, trained the same, whose every token is a sequence of its own
-(benchmarks/alone.py: same projections, gates and parameters, no token meets another), and beside the order-1 count
+Run from the repository root. Causal rows train on `python` at the settings of tasks/python.yaml but for the budget:
+bits per byte on the held-out test text, beside the same row, trained the same, whose every token is a sequence of its
+own (benchmarks/alone.py: same projections, gates and parameters, no token meets another), and beside the order-1 count
 model. Rows without a causal form train on `listops` at its recipe with another budget: accuracy on the test lists
 beside the baseline that knows the root operator alone. Two comparisons in --folder, two workers with one thread each;
 stopped and started again, the command goes on.
