@@ -39,8 +39,9 @@ def causal(trial: Trial) -> None:
 def narrow_causal(trial: Trial) -> None:
     """The outputs before the cut stay as they were in float32, float16 and bfloat16 and under autocast too."""
     length, cut = trial.split
+    mixer = trial.mixer().train(trial.example.training)
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        mixer = trial.mixer(dtype).train(trial.example.training)
+        mixer = mixer.to(dtype)
         with torch.set_grad_enabled(trial.example.training):
             _expect_causal_outputs(trial, mixer, length, cut, dtype)
         if dtype == torch.float32:  # rounding may hide what flows to the outputs, but not a gradient that flows back
