@@ -32,6 +32,7 @@ UNIVERSAL = tuple(
 CLAIMED = (
     _law(claimed.causal, "causal", True),
     _law(claimed.narrow_causal, "causal", True),
+    _law(claimed.autocast_causal, "causal", True),
     _law(claimed.bidirectional, "bidirectional", False),
     _law(claimed.prefix, "prefix", True),
     _law(claimed.any_length, "any_length"),

@@ -12,13 +12,22 @@ ATTENTION = "mixers.ops.attention"
 FAULTS = [
     Fault("attention one token ahead", "softmax_alibi", ATTENTION, ".triu(1)", ".triu(2)", "causal"),
     Fault(
+        "a leak in bfloat16 alone",
+        "softmax",
+        SOFTMAX,
+        "        return self._attend(*self._project(x, 0), self.causal, mask)",
+        "        y = self._attend(*self._project(x, 0), self.causal, mask)\n"
+        "        return y + 0.2 * y.flip(1) * (x.dtype == torch.bfloat16)",
+        "narrow_causal",
+    ),
+    Fault(
         "a leak under autocast alone",
         "softmax",
         SOFTMAX,
         "        return self._attend(*self._project(x, 0), self.causal, mask)",
         "        y = self._attend(*self._project(x, 0), self.causal, mask)\n"
         '        return y + 0.01 * y.flip(1) * torch.is_autocast_enabled("cpu")',
-        "narrow_causal",
+        "autocast_causal",
     ),
     Fault(
         "a normaliser that knows N",
