@@ -183,6 +183,11 @@ def _merge(schema: type, task: str, layers: list[dict[str, Any]]) -> Any:
         key = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{key}{one_line(error).split(' full_key:')[0]}") from error
     _check_numbers(settings)
+    if settings.train.accumulate > settings.train.batch:
+        raise UserError(
+            f"train.accumulate={settings.train.accumulate} must be at most train.batch={settings.train.batch}, "
+            "which it is a split of"
+        )
     return settings
 
 

@@ -31,6 +31,7 @@ def test_numbers_may_be_written_as_powers_of_ten():
         ("task=pyton", "unknown task 'pyton'; did you mean python"),
         ("train.tokens=many", "train.tokens: Value 'many'"),
         ("train.tokens=0", "train.tokens=0 must be at least 1"),
+        ("train.accumulate=9", "train.accumulate=9 must be at most train.batch="),
         ("train.learning_rate=-1", "must be above 0"),
         ("train.learning_rate=.nan", "must be finite"),
         ("backbone.dropout=1.5", "must lie between 0 and 1"),
