@@ -125,7 +125,17 @@ def test_check_without_claims_says_what_holds(plug_ins: Path):
     result = mixerzoo("check", "zoo:Good", folder=plug_ins)
     assert result.returncode == 0, result.stdout + result.stderr
     held = [line.split()[0] for line in result.stdout.splitlines() if "holds, not claimed" in line]
-    assert held == ["causal", "narrow_causal", "autocast_causal", "prefix", "any_length", "padding", "linear", "shift"]
+    assert held == [
+        "causal",
+        "every_cut",
+        "narrow_causal",
+        "autocast_causal",
+        "prefix",
+        "any_length",
+        "padding",
+        "linear",
+        "shift",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ UNIVERSAL = tuple(
     for check in (
         universal.shape,
         universal.lengths,
+        universal.edges,
         universal.finite,
         universal.precision,
         universal.batch,
@@ -31,6 +32,7 @@ UNIVERSAL = tuple(
 
 CLAIMED = (
     _law(claimed.causal, "causal", True),
+    _law(claimed.every_cut, "causal", True),
     _law(claimed.narrow_causal, "causal", True),
     _law(claimed.autocast_causal, "causal", True),
     _law(claimed.bidirectional, "bidirectional", False),

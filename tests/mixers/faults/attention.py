@@ -12,6 +12,16 @@ ATTENTION = "mixers.ops.attention"
 FAULTS = [
     Fault("attention one token ahead", "softmax_alibi", ATTENTION, ".triu(1)", ".triu(2)", "causal"),
     Fault(
+        "a leak at one place alone",
+        "softmax",
+        SOFTMAX,
+        "        return self._attend(*self._project(x, 0), self.causal, mask)",
+        "        y = self._attend(*self._project(x, 0), self.causal, mask)\n"
+        "        leak = torch.zeros_like(y).index_copy(1, torch.tensor([y.shape[1] // 2]), 1e-3 * x[:, -1:])\n"
+        "        return y + leak * (y.shape[1] > 2)",
+        "every_cut",
+    ),
+    Fault(
         "a leak in bfloat16 alone",
         "softmax",
         SOFTMAX,

@@ -156,5 +156,13 @@ FAULTS = [
         "shift",
     ),
     Fault("a denominator of zero", "cosformer_tnn", COSFORMER, "    floor = 1e-4", "    floor = 0.0", "finite"),
+    Fault(
+        "NaN where a chunk is full",
+        "linear_elu",
+        PRODUCT,
+        "    length = q.shape[2]\n    if length == 1:",
+        "    length = q.shape[2]\n    q = q / (length % chunk or torch.nan)\n    if length == 1:",
+        "edges",
+    ),
     Fault("keys so far alone", "cosformer_tnn", KERNEL, "        if self.causal:", "        if True:", "bidirectional"),
 ]
