@@ -176,7 +176,7 @@ def _merge(schema: type, task: str, layers: list[dict[str, Any]]) -> Any:
             if "mixers" in layer:  # a list gives way to a mapping, and the other way round
                 config = OmegaConf.merge(config, {"mixers": None})
             config = OmegaConf.merge(config, layer)
-        settings = OmegaConf.to_object(config)
+        settings: Any = OmegaConf.to_object(config)
     except ConfigKeyError as error:
         raise UserError(_unknown_key(config, str(error.full_key))) from error
     except OmegaConfBaseException as error:
