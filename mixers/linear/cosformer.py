@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mixers.contract import State
 from mixers.linear.kernel import KernelAttention
+from mixers.ops.exact_linear import exact_linear
 from mixers.ops.linear_attention import causal_product, whole_product
 from mixers.ops.precision import wide, without_autocast
 
@@ -32,40 +33,47 @@ class _Cosine(KernelAttention):
         """M for a sequence of `length` tokens."""
         raise NotImplementedError
 
-    def sizes(self, q: Tensor) -> Tensor:
-        """The sums of rectified features (B, H, N, 1), above zero."""
-        return F.relu(q).sum(-1, keepdim=True).clamp_min(1e-12)
-
     def floors(self, q: Tensor) -> Tensor:
-        return self.floor / self.sizes(q)
+        return self.floor / sizes(F.relu(q))
 
     def projected(self, x: Tensor) -> Tensor:
-        # In float32 at least: the output jumps where the last positive feature that a query shares with its keys
-        # vanishes, and there the rounding of bfloat16 would choose the side.
-        dtype = wide(x, self.qkv.weight)
+        # The output jumps where the last positive feature that a query shares with its keys vanishes. What lies within
+        # a rounding of that jump would fall on either side, so sums of queries and keys are taken in float64.
+        dtype, width = wide(x, self.qkv.weight), 2 * self.heads * self.head_dim
+        x, weight, bias = x.to(dtype), self.qkv.weight.to(dtype), self.qkv.bias.to(dtype)
         with without_autocast(x):
-            return F.linear(x.to(dtype), self.qkv.weight.to(dtype), self.qkv.bias.to(dtype))
+            queries_and_keys = exact_linear(x, weight[:width], bias[:width])
+            return torch.cat([queries_and_keys, F.linear(x, weight[width:], bias[width:])], dim=-1)
 
-    def turned(self, x: Tensor, start: int, reach: int) -> Tensor:
-        """relu(x) (B, H, N, K) times cosine and sine of its position's angle, (B, H, N, 2 K):
+    def turned(self, features: Tensor, start: int, reach: int) -> Tensor:
+        """Features (B, H, N, K) times cosine and sine of their position's angle, (B, H, N, 2 K):
         products of queries and keys then hold cos(a - b) = cos a cos b + sin a sin b."""
-        position = torch.arange(start, start + x.shape[2], dtype=x.dtype, device=x.device)
-        angle = (math.pi / 2 / reach * position)[:, None]
-        return torch.cat([F.relu(x) * angle.cos(), F.relu(x) * angle.sin()], dim=-1)
+        position = torch.arange(start, start + features.shape[2], dtype=features.dtype, device=features.device)
+        angle = math.pi / 2 / reach * position
+        turns = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return (features[..., None, :] * turns[..., None]).flatten(-2)
+
+    def features_of(self, q: Tensor, k: Tensor, start: int, reach: int) -> tuple[Tensor, Tensor]:
+        """Features (B, H, N, 2 K) of queries and of keys, whose first is token `start`."""
+        rectified = F.relu(q)
+        return self.turned(rectified / sizes(rectified), start, reach), self.turned(F.relu(k), start, reach)
 
     def whole(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        reach = self.reach(q.shape[2])
-        return whole_product(self.turned(q / self.sizes(q), 0, reach), self.turned(k, 0, reach), v)
+        return whole_product(*self.features_of(q, k, 0, self.reach(q.shape[2])), v)
 
     def running(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         start, end = state["tokens"], state["tokens"] + q.shape[2]
-        reach = self.reach(end)
-        q, k = self.turned(q / self.sizes(q), start, reach), self.turned(k, start, reach)
+        q, k = self.features_of(q, k, start, self.reach(end))
         sums, after = causal_product(q, k, v, state["sums"], chunk=self.chunk)
         return sums, {"sums": after, "tokens": end}
 
     def empty(self, batch_size: int) -> State:
         return {**super().empty(batch_size), "tokens": 0}
+
+
+def sizes(features: Tensor) -> Tensor:
+    """Sums (B, H, N, 1) of features that are not negative, above zero."""
+    return features.sum(-1, keepdim=True).clamp_min(1e-12)
 
 
 class CosineAttention(_Cosine):
