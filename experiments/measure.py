@@ -52,7 +52,7 @@ def flops_per_token(task: Task, model: nn.Module, batch_size: int) -> float:
     """Operations of forward and backward a token, in batches of the training's size and length."""
     batch = tuple(tensor.to(device_of(model)) for tensor in task.batch(batch_size, seed=0, step=0))
     if device_of(model).type == "cuda":  # what tells the counter how it counts them
-        for kernel in ("tiles", "encoder"):
+        for kernel in ("tiles", "monarch", "encoder"):
             importlib.import_module(f"mixers.ops.kernels.{kernel}")
     with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter, sdpa_kernel(SDPBackend.MATH):
         task.loss(model, batch).backward()

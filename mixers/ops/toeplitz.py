@@ -13,12 +13,12 @@ from torch import Tensor
 
 from mixers.ops.fourier import circular_product, spectrum
 from mixers.ops.precision import wide, without_autocast
-from mixers.ops.tiles import Table, make_table, require_tiles, tile_product
+from mixers.ops.tensor_cores import Monarch, Tiles, kernel_product, make_monarch, make_tiles, require_tensor_cores
 
-BACKENDS = ("dense", "fft", "tiles")
+BACKENDS = ("dense", "fft", "tiles", "monarch")
 
-LONGEST_TILES = 2048
-"""Up to this N tiles of the matrix were seen to take less time than transforms, on an H100."""
+LONGEST_TILES, LONGEST_MONARCH = 2048, 8192
+"""Up to these N, on an H100, tiles of the matrix were seen to take the least time, and then transforms on chip."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,14 @@ class Spectrum:
 class Prepared:
     """Coefficients made ready for products by one backend."""
 
-    kernel: Spectrum | Table
+    kernel: Spectrum | Tiles | Monarch
     length: int  # the largest N
     causal: bool
+    dtype: torch.dtype  # of x, where the backend takes no other
+
+    @property
+    def backend(self) -> str:
+        return {Spectrum: "fft", Tiles: "tiles", Monarch: "monarch"}[type(self.kernel)]
 
 
 def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool, backend: str = "auto") -> Tensor:
@@ -44,10 +49,12 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise, or what `prepare`
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
     backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
-    tensor cores with sums in float32, in O(N^2) time and O(N) memory, for CUDA and first derivatives; "auto" takes what
-    `toeplitz_backend` says, or what the coefficients were prepared for.
-    But for tiles, computes in at least float32, under autocast too; by FFT, errors are relative to the largest value of
-    the sequence. Returns x's dtype. Raises ValueError on other shapes and dtypes, or a backend that cannot run.
+    tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, for up to
+    8,192 tokens, in float16 for half precision. The last two are for CUDA and have first derivatives only. "auto" takes
+    what `toeplitz_backend` says, or what the coefficients were prepared for.
+    Dense and fft compute in at least float32, under autocast too. By fft and monarch, errors are relative to the
+    largest value of a sequence. Returns the dtype of x. Raises ValueError on other shapes and dtypes, and for a backend
+    that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
@@ -63,7 +70,9 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
             return _dense(coefficients, x, causal)
         coefficients = prepare(coefficients, x.shape[1], x.dtype, backend=chosen)
     kernel = coefficients.kernel
-    return tile_product(kernel, x) if isinstance(kernel, Table) else circular_product(kernel.values, x, kernel.size)
+    if isinstance(kernel, Spectrum):
+        return circular_product(kernel.values, x, kernel.size)
+    return kernel_product(kernel, x)
 
 
 def prepare(coefficients: Tensor, n: int, dtype: torch.dtype, *, backend: str = "fft") -> Prepared:
@@ -74,17 +83,20 @@ def prepare(coefficients: Tensor, n: int, dtype: torch.dtype, *, backend: str = 
     """
     if n < 1 or coefficients.dim() != 2 or len(coefficients) not in (n, 2 * n - 1):
         raise ValueError(f"coefficients must have shape ({n}, D) or ({2 * n - 1}, D), not {tuple(coefficients.shape)}")
-    if backend not in ("fft", "tiles"):
-        raise ValueError(f"backend={backend!r} prepares nothing: fft and tiles do")
+    if backend not in BACKENDS[1:]:
+        raise ValueError(f"backend={backend!r} prepares nothing: {', '.join(BACKENDS[1:])} do")
     kernel = coefficients.to(wide(coefficients, torch.empty(0, dtype=dtype))).T  # (D, lags)
     causal = len(coefficients) == n
+    lowest = 0 if causal else 1 - n
     if backend == "tiles":
-        return Prepared(make_table(kernel, 0 if causal else 1 - n, dtype), n, causal)
+        return Prepared(make_tiles(kernel, lowest, dtype), n, causal, dtype)
+    if backend == "monarch":
+        return Prepared(make_monarch(kernel, lowest, n), n, causal, dtype)
     size = padded_size(n)
     if not causal:  # lag k stands at index k modulo size
         gap = kernel.new_zeros(kernel.shape[0], size - len(coefficients))
         kernel = torch.cat([kernel[:, n - 1 :], gap, kernel[:, : n - 1]], dim=1)
-    return Prepared(Spectrum(spectrum(kernel, size), size), n, causal)
+    return Prepared(Spectrum(spectrum(kernel, size), size), n, causal, dtype)
 
 
 def padded_size(length: int) -> int:
@@ -106,15 +118,19 @@ def require_toeplitz_backend(backend: str) -> str:
 def toeplitz_backend(backend: str, x: Tensor) -> str:
     """The backend that `backend` stands for, given x (B, N, D).
 
-    "auto" is tiles on a GPU with tensor cores for N up to LONGEST_TILES in bfloat16 and float16, and in float32 where
-    torch.set_float32_matmul_precision allows TF32; else fft. Raises ValueError for one that does not exist or cannot
-    run.
+    "auto" is, on a GPU with tensor cores, tiles for N up to LONGEST_TILES in bfloat16 and float16, and in float32 where
+    torch.set_float32_matmul_precision allows TF32; monarch for N up to LONGEST_MONARCH in half precision; else fft.
+    Raises ValueError for one that does not exist or cannot run.
     """
-    if require_toeplitz_backend(backend) == "tiles":
-        require_tiles(x)
+    if require_toeplitz_backend(backend) in ("tiles", "monarch"):
+        require_tensor_cores(backend, x)
     if backend != "auto":
         return backend
-    return "tiles" if x.is_cuda and x.shape[1] <= LONGEST_TILES and _on_tensor_cores(x) else "fft"
+    if not (x.is_cuda and _on_tensor_cores(x)):
+        return "fft"
+    if x.shape[1] <= LONGEST_TILES:
+        return "tiles"
+    return "monarch" if x.shape[1] <= LONGEST_MONARCH and x.dtype != torch.float32 else "fft"
 
 
 def _on_tensor_cores(x: Tensor) -> bool:
@@ -151,7 +167,7 @@ def _check_coefficients(coefficients: Tensor, x: Tensor, causal: bool) -> None:
 
 def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -> None:
     length, channels = x.shape[1:]
-    made_for = "tiles" if isinstance(prepared.kernel, Table) else "fft"
+    made_for = prepared.backend
     if require_toeplitz_backend(backend) not in ("auto", made_for):
         raise ValueError(f"the coefficients were prepared for backend='{made_for}', not {backend!r}")
     if prepared.causal != causal and prepared.length > 1:  # one lag is both forms
@@ -161,8 +177,8 @@ def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -
         largest = f"(B, N <= {prepared.length}, {known})"
         raise ValueError(f"the coefficients were prepared for x of shape {largest}, not {tuple(x.shape)}")
     precision = prepared.kernel.values.real.dtype
-    if made_for == "tiles" and x.dtype != precision:
-        raise ValueError(f"the coefficients were prepared for x of {precision}, not {x.dtype}")
+    if made_for != "fft" and x.dtype != prepared.dtype:
+        raise ValueError(f"the coefficients were prepared for x of {prepared.dtype}, not {x.dtype}")
     if made_for == "fft" and torch.promote_types(wide(x), precision) != precision:
         raise ValueError(f"the coefficients were prepared in {precision}, which is too narrow for x of {x.dtype}")
 
@@ -171,4 +187,4 @@ def _any_row(coefficients: Tensor | Prepared) -> Tensor:
     if isinstance(coefficients, Tensor):
         return coefficients.sum(0)
     kernel = coefficients.kernel
-    return kernel.coefficients.sum(1) if isinstance(kernel, Table) else kernel.values.real.sum(1)
+    return kernel.values.real.sum(1) if isinstance(kernel, Spectrum) else kernel.coefficients.sum(1)

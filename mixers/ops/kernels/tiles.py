@@ -96,7 +96,7 @@ def product(values: Tensor, scale: Tensor, x: Tensor, lowest: int, highest: int)
         _product[grid](
             values, scale, x, y, batch, length, blocks, values.shape[-1], _start(lowest) - lowest,
             -((WIDTH - 1 - lowest) // WIDTH), (highest + WIDTH - 1) // WIDTH,
-            WIDTH=WIDTH, TOGETHER=together, SEQUENCES=sequences, PRECISION=_precision(), num_warps=4, num_stages=3,
+            WIDTH=WIDTH, TOGETHER=together, SEQUENCES=sequences, PRECISION=precision(), num_warps=4, num_stages=3,
         )  # fmt: skip
     return y
 
@@ -156,7 +156,7 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     with torch.cuda.device_of(x):
         _gradient[(most - least + 1, channels)](
             dy, x, halves, batch, length, triton.cdiv(length, WIDTH), least, lowest, highest,
-            WIDTH=WIDTH, ROWS=32, PRECISION=_precision(), num_warps=4, num_stages=3,
+            WIDTH=WIDTH, ROWS=32, PRECISION=precision(), num_warps=4, num_stages=3,
         )  # fmt: skip
     return halves.sum(0)
 
@@ -216,6 +216,6 @@ def _gradient(
         tl.store(target, totals, mask=(lag >= lowest) & (lag <= highest))
 
 
-def _precision() -> str:
+def precision() -> str:
     """How matrix products round their float32 inputs: as torch is set to."""
     return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
