@@ -77,9 +77,8 @@ class LongShortAttention(Mixer):
         return self._split(self.long_norm(keys)), self._split(self.long_norm(values))
 
     def _mix(self, short: Tensor, long: Tensor, values: Tensor, long_values: Tensor) -> Tensor:
-        """The output (B, ·, D) by one softmax over both kinds of scores (B, H, …, W, keys), -inf where unseen."""
+        """The output (B, ·, D) by one softmax over both kinds of scores (B, H, …, W, keys), the lowest where unseen."""
         scores = torch.cat([long.to(wide(long)), short.to(wide(short))], dim=-1)
-        scores = scores.clamp_min(torch.finfo(scores.dtype).min)  # a row that sees nothing stays finite
         weights = scores.softmax(-1).to(values.dtype)
         far, near = weights.split([long.shape[-1], short.shape[-1]], dim=-1)
         mixed = far @ long_values + near @ values
@@ -101,7 +100,7 @@ class LongShortAttention(Mixer):
             for part in (self._split(k), self._split(v), real[:, None, :, None])
         )  # (B, H, G, W + 2 reach, ·)
         q = blocks(q, self.window)
-        short = (q @ keys.transpose(-1, -2)).masked_fill(seen.transpose(-1, -2) == 0, -torch.inf)
+        short = _hide(q @ keys.transpose(-1, -2), seen.transpose(-1, -2) == 0)
         return self._mix(short, q @ long_keys.transpose(-1, -2), values, long_values)[:, : x.shape[1]]
 
     def _past(self, q: Tensor, k: Tensor, v: Tensor, logits: Tensor) -> tuple[Tensor, State]:
@@ -109,17 +108,19 @@ class LongShortAttention(Mixer):
         assert self.distances is not None
         length, window = q.shape[2], self.window
         state = self._state(k, v, logits)
-        place = torch.arange(length, device=q.device)
-        vector = torch.arange(state["long_keys"].shape[2], device=q.device)
-        distance = (place // self.chunk * self.rank - 1)[:, None] - vector  # below 0: of a chunk not yet complete
-        long = q @ state["long_keys"].transpose(-1, -2) + self.distances.vectors(q, distance)
-        long = blocks(long.masked_fill(distance < 0, -torch.inf), window)
+        chunked = blocks(q, self.chunk)
+        long_keys = state["long_keys"][:, :, None]
+        chunk = torch.arange(chunked.shape[2], device=q.device)
+        vector = torch.arange(long_keys.shape[3], device=q.device)
+        distance = (chunk * self.rank - 1)[:, None] - vector  # below 0: of a chunk not yet complete
+        far = chunked @ long_keys.transpose(-1, -2) + self.distances.vectors(chunked, distance)
+        long = blocks(_hide(far, (distance < 0)[:, None]).flatten(2, 3)[:, :, :length], window)
         keys, values = (around(self._short(part), window, before=window, after=0) for part in (k, v))
         content = blocks(q + self.distances.content_bias, window) @ keys.transpose(-1, -2)
         short = content + along_band(blocks(self.distances.tokens(q, window), window))
         lag = torch.arange(window, device=q.device)[:, None] + window - torch.arange(2 * window, device=q.device)
         exists = around(q.new_ones(1, 1, length, 1), window, before=window, after=0).transpose(-1, -2) > 0
-        short = short.masked_fill(~((lag >= 0) & (lag < window) & exists), -torch.inf)
+        short = _hide(short, ~((lag >= 0) & (lag < window) & exists))
         y = self._mix(short, long, values, state["long_values"][:, :, None])
         return y[:, :length], state
 
@@ -167,3 +168,8 @@ class LongShortAttention(Mixer):
             "long_keys": torch.cat([long_keys, new_keys], dim=2),
             "long_values": torch.cat([long_values, new_values], dim=2),
         }
+
+
+def _hide(scores: Tensor, unseen: Tensor) -> Tensor:
+    """The lowest number where `unseen`: a row that sees nothing stays finite."""
+    return scores.masked_fill(unseen, torch.finfo(scores.dtype).min)

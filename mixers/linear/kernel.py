@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mixers.contract import Mixer, State, require_causal, split_heads
 from mixers.ops.linear_attention import causal_product, whole_product
-from mixers.ops.precision import wide, without_autocast
+from mixers.ops.precision import products, wide, without_autocast
 
 
 class KernelAttention(Mixer):
@@ -59,10 +59,13 @@ class KernelAttention(Mixer):
         return self.qkv(x)
 
     def _split(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys (B, H, N, K), and values with the ones (B, H, N, K + 1), all zeros at pads."""
+        """Queries and keys (B, H, N, K), and values with the ones (B, H, N, K + 1), all zeros at pads.
+
+        In at least float32, but for values where products are to be in bfloat16.
+        """
         qkv = self.projected(x).unflatten(-1, (3, self.heads, self.head_dim)).movedim(1, -2)
         q, k, v = qkv.to(wide(qkv)).unbind(1)
-        values = F.pad(v, (0, 1), value=1.0)
+        values = F.pad(v, (0, 1), value=1.0).to(products(x))
         if mask is not None:
             pads = ~mask[:, None, :, None]
             k, values = k.masked_fill(pads, 0), values.masked_fill(pads, 0)
@@ -70,6 +73,7 @@ class KernelAttention(Mixer):
 
     def _output(self, q: Tensor, sums: Tensor, dtype: torch.dtype) -> Tensor:
         """(B, H, N, K + 1) -> (B, N, D): divide by the last column, and project."""
+        sums = sums.to(q.dtype)
         mixed = sums[..., :-1] / sums[..., -1:].clamp_min(self.floors(q))
         return self.out(mixed.to(dtype).transpose(1, 2).flatten(2))
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 def whole_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """y_i = (sum over all j of k_j v_j^T)^T q_i: (B, H, N, V), in O(N K V)."""
-    return q @ (k.transpose(-1, -2) @ v)
+    """y_i = (sum over all j of k_j v_j^T)^T q_i: (B, H, N, V), in O(N K V), of the dtype of v."""
+    return q.to(v.dtype) @ (k.to(v.dtype).transpose(-1, -2) @ v)
 
 
 def causal_step(
@@ -20,8 +20,8 @@ def causal_step(
 ) -> tuple[Tensor, Tensor]:
     """One token, N = 1: S = exp(log_decay) S + k v^T, y = S^T q. Arguments and returns as `causal_product`."""
     kept = state if log_decay is None else log_decay.exp()[..., None] * state
-    state = kept + k.transpose(-1, -2) @ v
-    return q @ state, state
+    state = kept + k.to(state.dtype).transpose(-1, -2) @ v.to(state.dtype)
+    return q.to(state.dtype) @ state, state
 
 
 def causal_product_reference(
@@ -43,15 +43,16 @@ def causal_product(
     """y_i = S_i^T q_i with S_i = exp(log_decay_i) S_{i-1} + k_i v_i^T, and the last S, in O(N (C + K) V).
 
     q and k (B, H, N, K), v (B, H, N, V), state (B, H, K, V): S before the first token, log_decay (B, H, N), at most 0:
-    None means no decay. All of one dtype, at least float32. Inside a chunk the product is a masked matrix; between
-    chunks it is the state. Decays are products of what lies between two tokens: none is divided by.
+    None means no decay. All of one dtype, at least float32, but for v: in its dtype products are taken, on tensor cores
+    where it is bfloat16; sums over chunks and y have that of the state. Inside a chunk the product is a masked matrix;
+    between chunks it is the state. Decays are products of what lies between two tokens: none is divided by.
     """
     length = q.shape[2]
     if length == 1:
         return causal_step(q, k, v, state, log_decay)
     chunk = min(chunk, max(length, 1))
     q, k, v = (chunks(part, chunk) for part in (q, k, v))
-    scores = (q @ k.transpose(-1, -2)).tril()
+    scores = (q.to(v.dtype) @ k.to(v.dtype).transpose(-1, -2)).tril()
     if log_decay is None:
         states = chunk_states(k, v, state)
     else:
@@ -59,9 +60,9 @@ def causal_product(
         later = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).triu(1)
         scores = scores * (since - since.transpose(-1, -2)).masked_fill(later, -torch.inf).exp()
         total = since[..., -1:, :]
-        states = _states(state, (k * (total - since).exp()).transpose(-1, -2) @ v, total.exp())
+        states = _states(state, _outer(k * (total - since).exp(), v).to(state.dtype), total.exp())
         q = q * since.exp()
-    y = scores @ v + q @ states[:, :, :-1]
+    y = (scores.to(v.dtype) @ v).to(state.dtype) + q.to(v.dtype) @ states[:, :, :-1].to(v.dtype)
     return y.flatten(2, 3)[:, :, :length], states[:, :, -1].clone()  # a view would keep the states of all chunks
 
 
@@ -75,7 +76,12 @@ def _states(state: Tensor, sums: Tensor, decay: Tensor) -> Tensor:
 
 def chunk_states(k: Tensor, v: Tensor, state: Tensor) -> Tensor:
     """The state before each chunk, and that after the last: k (B, H, chunks, C, K) -> (B, H, chunks + 1, K, V)."""
-    return torch.cat([state[:, :, None], k.transpose(-1, -2) @ v], dim=2).cumsum(2)
+    return torch.cat([state[:, :, None], _outer(k, v).to(state.dtype)], dim=2).cumsum(2)
+
+
+def _outer(k: Tensor, v: Tensor) -> Tensor:
+    """The sums of k v^T over the tokens of each chunk, in the dtype of v."""
+    return k.to(v.dtype).transpose(-1, -2) @ v
 
 
 def chunks(x: Tensor, chunk: int) -> Tensor:

@@ -12,6 +12,16 @@ def wide(*tensors: Tensor) -> torch.dtype:
     return dtype
 
 
+def products(x: Tensor) -> torch.dtype:
+    """The dtype for matrix products whose sums are wide: bfloat16 where a linear layer of x would give that, else wide.
+
+    Not float16: what is summed over tokens may be too large for it.
+    """
+    device = x.device.type
+    given = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    return given if given == torch.bfloat16 else wide(x)
+
+
 def without_autocast(x: Tensor) -> torch.autocast:
     """A context in which operations on x's device keep the dtype of their inputs."""
     return torch.autocast(x.device.type, enabled=False)

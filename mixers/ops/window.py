@@ -9,7 +9,8 @@ from torch import Tensor
 
 def blocks(x: Tensor, window: int) -> Tensor:
     """(B, H, N, K) -> (B, H, G, W, K), with zeros at the end."""
-    return F.pad(x, (0, 0, 0, -x.shape[2] % window)).unflatten(2, (-1, window))
+    missing = -x.shape[2] % window
+    return (F.pad(x, (0, 0, 0, missing)) if missing else x).unflatten(2, (-1, window))
 
 
 def around(x: Tensor, window: int, *, before: int, after: int) -> Tensor:

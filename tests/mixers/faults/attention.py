@@ -198,8 +198,8 @@ FAULTS = [
         "a chunk seen before it is complete",
         "long_short",
         LONG_SHORT,
-        "long.masked_fill(distance < 0, -torch.inf)",
-        "long.masked_fill(distance < -self.rank, -torch.inf)",
+        "_hide(far, (distance < 0)",
+        "_hide(far, (distance < -self.rank)",
         "causal",
     ),
     Fault(
