@@ -107,6 +107,7 @@ def start(data, tmp_path: Path):
     shutil.rmtree(tmp_path)  # checkpoints of Path-X take gigabytes
 
 
+@pytest.mark.timeout(900)  # of Path-X with matrices over its tokens, beside other work
 @pytest.mark.parametrize(("name", "row"), SERVED if THOROUGH else gate())
 def test_a_row_trains_on_a_task_that_it_serves(name: str, row: str, start: Callable[[str, str], Trainer]):
     trainer, losses = start(name, row), []
