@@ -90,8 +90,13 @@ def resolve(run: Run, causal: bool) -> Run:
 def build_model(run: Run, task: Task) -> nn.Module:
     """The model of a resolved run, its parts seeded by run.seed.
 
-    Raises UserError where a value does not suit the mixer.
+    Raises UserError where a value does not suit the mixer, or the task has no grid for it.
     """
+    for row in _cards(run):
+        if "grid" in row.needs and task.grid is None:
+            raise UserError(
+                f"{row.name} mixes the places of a grid, and task={run.task} has sequences; take a task of images"
+            )
     with user_errors():
         return task.model(_builder(run, causal=task.causal, length=task.length, grid=task.grid), seed=run.seed)
 

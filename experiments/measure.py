@@ -13,7 +13,7 @@ from experiments.assemble import model_mixers
 from experiments.config import Run
 from experiments.machine import choose_device, uses_bfloat16
 from mixers.contract import state_tensors
-from tasks.contract import Task, device_of
+from tasks.contract import Batch, Task, device_of
 
 
 def _real_transform(x: Any, dim: Any, *arguments: Any, out_shape: Any = None, **keywords: Any) -> int:
@@ -49,15 +49,25 @@ grouped convolution for a full one backwards."""
 
 
 def flops_per_token(task: Task, model: nn.Module, batch_size: int) -> float:
-    """Operations of forward and backward a token, in batches of the training's size and length."""
-    batch = tuple(tensor.to(device_of(model)) for tensor in task.batch(batch_size, seed=0, step=0))
+    """Operations of forward and backward a token, in batches of the training's size and length.
+
+    Counted for one sequence and for two, since each further one costs about as much: attention is counted as it is
+    defined, and the scores of a whole batch may be more than the memory holds.
+    """
+    batch = task.batch(batch_size, seed=0, step=0)
+    one, two = (_flops(task, model, tuple(tensor[:count] for tensor in batch)) for count in (1, 2))
+    return (one + (batch_size - 1) * (two - one)) / (batch_size * task.length)
+
+
+def _flops(task: Task, model: nn.Module, batch: Batch) -> int:
+    batch = tuple(tensor.to(device_of(model)) for tensor in batch)
     if device_of(model).type == "cuda":  # what tells the counter how it counts them
         for kernel in ("tiles", "monarch", "encoder"):
             importlib.import_module(f"mixers.ops.kernels.{kernel}")
     with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter, sdpa_kernel(SDPBackend.MATH):
         task.loss(model, batch).backward()
     model.zero_grad()
-    return counter.get_total_flops() / (batch_size * task.length)
+    return counter.get_total_flops()
 
 
 def state_bytes(task: Task, model: nn.Module) -> int | None:

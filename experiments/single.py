@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.assemble import resolve
+from experiments.assemble import build_model, resolve
 from experiments.config import Run, plain
 from experiments.errors import Diverged, UserError
 from experiments.folders import claim, locked, saved_threads
@@ -22,6 +22,7 @@ def train_one(run: Run, console: Console) -> None:
     """
     task = load_task(run)
     run = resolve(run, task.causal)
+    build_model(run, task)  # what the mixer refuses shows now, before a folder is taken
     folder = Path(run.out or f"runs/{run.task.replace('/', '-')}-{run.label}-{run.seed}")
     threads = saved_threads(folder) or torch.get_num_threads()
     run = dataclasses.replace(run, train=settle(run.train, threads=threads), out=None)

@@ -141,6 +141,12 @@ def test_an_odd_batch_of_mixed_images_is_the_users(tmp_path: Path, data):
         train("task=cifar10", "mixer=fnet", *data["cifar10"], "train.batch=7", f"out={tmp_path / 'run'}")
 
 
+def test_what_a_mixer_refuses_takes_no_folder(tmp_path: Path):
+    with pytest.raises(UserError, match="softmax: heads=3 must divide dim=16"):
+        train("task=digits", "mixer=softmax", "mixer.heads=3", *TINY, f"out={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_network_is_the_users(tmp_path: Path):
     with pytest.raises(UserError, match=r"cannot load ILSVRC/imagenet-1k from the Hugging Face hub"):
         train("task=imagenet", "mixer=fnet", *SMALL, f"out={tmp_path / 'run'}")

@@ -46,6 +46,17 @@ def test_flops_of_attention_grow_with_the_length():
     assert long - short == 2 * (2 * 6 * 16 * 8)
 
 
+def test_flops_of_a_large_batch_are_counted_on_two_of_its_sequences():
+    """The encoder of the coefficients runs once a batch, all else once a sequence."""
+    built, seen = model("mixer=gtu")[1], []
+    built.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    counted = flops_per_token(TASK, built, 6)
+    assert seen == [1, 2]
+    with FlopCounterMode(display=False, custom_mapping=COUNTS) as counter:
+        TASK.loss(built, TASK.batch(6, seed=0, step=0)).backward()
+    assert counted == counter.get_total_flops() / (6 * TASK.length)
+
+
 def test_state_bytes_are_those_of_the_real_state():
     assert state_bytes(TASK, model("mixer=softmax")[1]) == 2 * 2 * 16 * 8 * 4  # layers, K and V, tokens, dim, float32
     assert state_bytes(TASK, model("mixer=convolution")[1]) == 2 * 3 * 8 * 4

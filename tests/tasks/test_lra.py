@@ -1,7 +1,6 @@
 """Long Range Arena's tasks on files of the released formats, and on images drawn by the rules."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,24 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from PIL import Image
 
 import tasks
 from experiments.assemble import build_model, resolve
 from experiments.config import Run, load
 from tasks.lra import contours, listops
 from tasks.lra.contours import RULES, draw
-
-# Released files, as small as they can be. Each writer gives back what the task must read.
+from tests.tasks.arena_files import (
+    LISTS,
+    REVIEWS,
+    WRITERS,
+    pictures,
+    png,
+    write_image,
+    write_listops,
+    write_pathfinder,
+    write_retrieval,
+    write_text,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -27,86 +35,6 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
-def png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="png")
-    return file.getvalue()
-
-
-def pictures(count: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
-
-
-LISTS = [
-    ("( ( ( ( [MAX 2 ) 9 ) 0 ) ] )", 9),
-    ("( ( ( ( ( [SM 8 ) ( ( ( [MED 1 ) 6 ) ] ) ) 3 ) 0 ) ] )", 4),
-    ("( ( ( [MIN 4 ) ( ( ( [MAX 5 ) 7 ) ] ) ) ] )", 4),
-]
-
-
-def write_listops(folder: Path) -> None:
-    for name in ("train", "val", "test"):
-        rows = "".join(f"{source}\t{target}\n" for source, target in LISTS)
-        (folder / f"basic_{name}.tsv").write_text("Source\tTarget\n" + rows)
-
-
-REVIEWS = {"neg": "Dull. <br /><br />One star — no more.", "pos": "A joy, café scene above all.\n"}
-
-
-def write_text(folder: Path) -> None:
-    for split in ("train", "test"):
-        for index, (name, text) in enumerate(REVIEWS.items()):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(3):
-                (folder / split / name / f"{number}_{7 * index + 2}.txt").write_bytes(f"{number} {text}".encode())
-    (folder / "train" / "unsup").mkdir()
-    (folder / "train" / "unsup" / "0_0.txt").write_text("never read")
-
-
-def write_retrieval(folder: Path) -> None:
-    for name in ("train", "eval", "test"):
-        rows = [
-            (label, f"P0{row}", f"Q0{row}", f'the "first" paper {row}', f"the second, {row}")
-            for row, label in enumerate("1010")
-        ]
-        (folder / f"new_aan_pairs.{name}.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
-
-
-def write_image(folder: Path) -> None:
-    (folder / "plain_text").mkdir()
-    for split, count in (("train", 20), ("test", 5)):
-        cells = [
-            {"bytes": png(picture), "path": f"{row}.png"} for row, picture in enumerate(pictures(count, 32, 32, 3))
-        ]
-        table = pa.table({"img": cells, "label": [row % 10 for row in range(count)]})
-        parquet.write_table(table, folder / "plain_text" / f"{split}-00000-of-00001.parquet")
-
-
-def write_pathfinder(folder: Path, size: int = 32, empty: tuple[int, ...] = (3,)) -> None:
-    level = folder / "curv_contour_length_14"
-    (level / "metadata").mkdir(parents=True)
-    for part in range(2):
-        (level / "imgs" / str(part)).mkdir(parents=True)
-        lines = []
-        for row, picture in enumerate(pictures(10, size, size)):
-            content = b"" if part == 0 and row in empty else png(picture)
-            (level / "imgs" / str(part) / f"sample_{row}.png").write_bytes(content)
-            lines.append(f"imgs/{part} sample_{row}.png {row} {row % 2} 1.0 14 4 2 0.5 1 1\n")
-        (level / "metadata" / f"{part}.npy").write_text("".join(lines))
-
-
-def write_pathx(folder: Path) -> None:
-    write_pathfinder(folder, size=128)
-
-
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "lra/listops": write_listops,
-    "lra/text": write_text,
-    "lra/retrieval": write_retrieval,
-    "lra/image": write_image,
-    "lra/pathfinder": write_pathfinder,
-    "lra/pathx": write_pathx,
-}
 OPTIONS = {
     "lra/listops": {"length": 32},
     "lra/text": {"bytes": 20, "length": 32},
