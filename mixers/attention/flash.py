@@ -10,7 +10,7 @@ from torch import Tensor
 from mixers.attention.gated import GatedProjections, relative_bias
 from mixers.contract import Mixer, State, require_causal
 from mixers.ops.linear_attention import chunk_states, chunks
-from mixers.ops.precision import wide, without_autocast
+from mixers.ops.precision import products, wide, without_autocast
 from mixers.ops.squared_relu import bias_matrix, squared_relu_attention
 
 
@@ -56,19 +56,19 @@ class _MixedChunkAttention(Mixer):
         """The linear part (B, N, E) over the chunks before (equation 8), and the sums (B, G + 1, S, E) before each."""
         with without_autocast(v):
             q, k = chunks(heads[2:].to(wide(v)), self.chunk)[:, :, None]  # (B, 1, G, C, S)
-            values = chunks(v.to(wide(v))[:, None], self.chunk)
+            values = chunks(v.to(products(v))[:, None], self.chunk)
             sums = chunk_states(k, values, k.new_zeros(len(v), 1, k.shape[-1], v.shape[-1]))
             divisors = k.new_tensor([self.past_divisor(complete) for complete in range(k.shape[2])])
-            y = q @ (sums[:, :, :-1] / divisors[:, None, None])
+            y = q.to(values.dtype) @ (sums[:, :, :-1] / divisors[:, None, None]).to(values.dtype)
         return y[:, 0].flatten(1, 2)[:, : v.shape[1]].to(v.dtype), sums[:, 0]
 
     def _whole(self, heads: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """The linear part (B, N, E) over all tokens (equation 7)."""
         real = torch.full((1,), v.shape[1], device=v.device) if mask is None else mask.sum(1)
         with without_autocast(v):
-            q, k = heads[2:].to(wide(v))
-            divisor = self.whole_divisor(real[:, None, None])
-            return (q @ (k.transpose(-1, -2) @ v.to(wide(v)) / divisor)).to(v.dtype)
+            q, k = heads[2:].to(products(v))
+            sums = k.transpose(-1, -2) @ v.to(k.dtype) / self.whole_divisor(real[:, None, None])
+            return (q @ sums.to(k.dtype)).to(v.dtype)
 
     def init_state(self, batch_size: int) -> State:
         require_causal(self, self.causal)

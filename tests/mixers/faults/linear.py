@@ -36,8 +36,8 @@ FAULTS = [
         "the state dropped at a chunk's edge",
         "linear_elu",
         PRODUCT,
-        "    y = scores @ v + q @ states[:, :, :-1]",
-        "    y = scores @ v + q @ states[:, :, :-1].roll(1, 2)",
+        "q.to(v.dtype) @ states[:, :, :-1].to(v.dtype)",
+        "q.to(v.dtype) @ states[:, :, :-1].roll(1, 2).to(v.dtype)",
         "step",
     ),
     Fault(
