@@ -36,10 +36,9 @@ class Distances(nn.Module):
         return q @ self._rows(self.vector, count).transpose(-1, -2)
 
     def vectors(self, q: Tensor, distance: Tensor) -> Tensor:
-        """(B, H, C, S, K) -> (B, H, C, S, M): what is added to queries of C chunks for vectors at `distance` (C, M),
-        anything below 0."""
-        rows = self._rows(self.vector, distance.shape[1]).flip(1)  # by distance 0 .. M-1
-        return torch.einsum("bhcsk,hcmk->bhcsm", q, rows[:, distance.clamp_min(0)])
+        """(B, H, N, K) -> (B, H, N, M): what is added for vectors at `distance` (N, M), anything below 0."""
+        scores = self.newest(q, distance.shape[1]).flip(-1)  # by distance 0 .. M-1
+        return scores.gather(-1, distance.clamp_min(0).expand(scores.shape))
 
 
 def sinusoids(distance: Tensor, dim: int, dtype: torch.dtype) -> Tensor:

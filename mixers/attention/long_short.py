@@ -108,13 +108,11 @@ class LongShortAttention(Mixer):
         assert self.distances is not None
         length, window = q.shape[2], self.window
         state = self._state(k, v, logits)
-        chunked = blocks(q, self.chunk)
-        long_keys = state["long_keys"][:, :, None]
-        chunk = torch.arange(chunked.shape[2], device=q.device)
-        vector = torch.arange(long_keys.shape[3], device=q.device)
-        distance = (chunk * self.rank - 1)[:, None] - vector  # below 0: of a chunk not yet complete
-        far = chunked @ long_keys.transpose(-1, -2) + self.distances.vectors(chunked, distance)
-        long = blocks(_hide(far, (distance < 0)[:, None]).flatten(2, 3)[:, :, :length], window)
+        place = torch.arange(length, device=q.device)
+        vector = torch.arange(state["long_keys"].shape[2], device=q.device)
+        distance = (place // self.chunk * self.rank - 1)[:, None] - vector  # below 0: of a chunk not yet complete
+        far = q @ state["long_keys"].transpose(-1, -2) + self.distances.vectors(q, distance)
+        long = blocks(_hide(far, distance < 0), window)
         keys, values = (around(self._short(part), window, before=window, after=0) for part in (k, v))
         content = blocks(q + self.distances.content_bias, window) @ keys.transpose(-1, -2)
         short = content + along_band(blocks(self.distances.tokens(q, window), window))

@@ -64,7 +64,8 @@ class Performer(KernelAttention):
         log_decay = (before - peak).masked_fill(nothing, 0)
         queries, keys = self.queries(q), (along - (half_square + peak[..., None])).exp()
         sums, after = causal_product(queries, keys, v, state["sums"], log_decay, chunk=self.chunk)
-        totals = torch.cat([state["values"], v.to(q.dtype)], dim=2).cumsum(2)  # of the values that EPSILON weighs: without decay
+        values = torch.cat([state["values"], v.to(q.dtype)], dim=2)
+        totals = values.cumsum(2)  # of the values that EPSILON weighs: without decay
         sums = sums + EPSILON * queries.sum(-1, keepdim=True) * totals[:, :, 1:]
         return sums, {"sums": after, "values": totals[:, :, -1:].clone(), "peak": peaks[..., -1:].clone()}
 

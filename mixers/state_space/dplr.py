@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mixers.contract import State
 
-BLOCK = 2**19
-"""How many denominators are held at once."""
+BLOCK, BLOCK_ON_CUDA = 2**19, 2**24
+"""How many denominators are held at once: few enough for the cache of a core, and enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,14 @@ class _OverPoles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, growth: Tensor, turn: Tensor, half: Tensor) -> Tensor:
         ctx.save_for_backward(rows, growth, turn, half)
-        blocks = half.split(max(1, BLOCK // growth.numel()))
+        blocks = half.split(_together(growth))
         return torch.cat([rows @ _inverses(growth, turn, block, rows.dtype) for block in blocks], dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         rows, growth, turn, half = ctx.saved_tensors
         drows, moments = torch.zeros_like(rows), rows.new_zeros(*growth.shape, 2)
-        size = max(1, BLOCK // growth.numel())
+        size = _together(growth)
         for block, part in zip(half.split(size), gradients[0].split(2 * size, dim=-1), strict=True):
             inverses = _inverses(growth, turn, block, rows.dtype)
             drows = drows + part @ inverses.mT
@@ -139,6 +139,11 @@ class _OverPoles(torch.autograd.Function):
             moments = moments + torch.einsum("dsfp,fp->dsp", ddenominators, by_parts)
         by_square, by_growth = moments.unbind(-1)
         return drows, by_square * growth + by_growth, by_square * turn, None
+
+
+def _together(growth: Tensor) -> int:
+    """Frequencies whose denominators, those of all modes, are held at once."""
+    return max(1, (BLOCK_ON_CUDA if growth.is_cuda else BLOCK) // growth.numel())
 
 
 def _inverses(growth: Tensor, turn: Tensor, half: Tensor, dtype: torch.dtype) -> Tensor:
