@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser test-cuda check clean
+.PHONY: demo test test-browser test-gpu check clean
 
 demo: .venv/.demo
 	$(BIN)/mixerzoo compare task=python 'mixers=[gtu,softmax,linear_elu,s4d,convolution]' seeds=3 match=parameters out=runs/demo
@@ -13,7 +13,7 @@ test: .venv/.test
 test-browser: .venv/.browser
 	$(BIN)/python -m pytest -q tests/browser --browser
 
-test-cuda: .venv/.test
+test-gpu: .venv/.test
 	$(BIN)/python -m pytest -q tests/cuda --cuda -W ignore  # triton and inductor warn of themselves
 
 check: .venv/.check

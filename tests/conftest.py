@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None:
-    """The tests that need a browser or a GPU are suites of their own (make test-browser, make test-cuda)."""
+    """The tests that need a browser or a GPU are suites of their own (make test-browser, make test-gpu)."""
     suite = collection_path.name
     return True if suite in ("browser", "cuda") and not config.getoption(f"--{suite}") else None
 

@@ -1,0 +1,152 @@
+"""The Toeplitz product on a GPU beside transforms, attention and the memory's limit.
+
+    python benchmarks/toeplitz_gpu.py [--dim 1024] [--tokens 32768] [--lengths 512,2048,8192,32768] [--out toeplitz.csv]
+                                      [--plot toeplitz.png]
+
+Causal, in bfloat16, on (tokens / N, N, dim) of channel-first storage; medians of device events, all in turns within one
+run. `whole` is what a training step does: positions, relative position encoder, decay, preparation, product; `product`
+starts from prepared coefficients. `official` is irfft(rfft(x, 2N) rfft(t, 2N)) over the tokens of (B, N, D) in float32,
+as in the paper's code, and `channel-first` the same over (D, B, N), both with coefficients at hand. `attention` is torch's
+scaled dot-product attention, 8 heads. `floor` is what reading x and writing y once takes at the speed of a device copy.
+`both` is forward and backward, to x and the encoder's parameters or to q, k and v. `error`: relative, to float64.
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # else `import mixers` finds mixers.py beside this file
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.timing import milliseconds
+from experiments.machine import environment
+from mixers.ops.toeplitz import prepare, toeplitz_backend, toeplitz_matmul
+from mixers.toeplitz.coefficients import EncodedCoefficients
+from mixers.toeplitz.decay import make_decay
+from mixers.toeplitz.rpe import RelativePositionEncoder
+
+CUDA = torch.device("cuda")
+WARM_UP, REPEATS, HEADS = 3, 15, 8
+Calls = dict[str, Callable[[], object]]
+
+
+def medians(calls: Calls) -> dict[str, float]:
+    """Median milliseconds of each call, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(WARM_UP + REPEATS):
+        for name, call in calls.items():
+            times[name].append(milliseconds(call, CUDA))
+    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+
+
+def transforms(coefficients: Tensor, x: Tensor, dim: int) -> Tensor:
+    """The product of float32 numbers, as the paper's code has it, with tokens along `dim`."""
+    length = x.shape[dim]
+    spectrum = torch.fft.rfft(x, 2 * length, dim=dim) * torch.fft.rfft(coefficients, 2 * length, dim=dim)
+    return torch.fft.irfft(spectrum, 2 * length, dim=dim).narrow(dim, 0, length)
+
+
+def encoder(dim: int) -> EncodedCoefficients:
+    """The paper's: 6 inner layers of width 64, decay 0.99."""
+    rpe = RelativePositionEncoder(dim, width=64, layers=6)
+    return EncodedCoefficients(rpe, make_decay(dim, 0.99, False), causal=True).to(CUDA)
+
+
+def row(length: int, options: argparse.Namespace) -> dict[str, object]:
+    """One line of the table."""
+    torch.manual_seed(0)
+    batch, dim = max(options.tokens // length, 1), options.dim
+    encode = encoder(dim)
+    rows = torch.randn(dim, batch, length, device=CUDA)
+    x = rows.bfloat16().permute(1, 2, 0).requires_grad_()  # (B, N, D), stored channel-first
+    backend = toeplitz_backend("auto", x)
+    coefficients = encode(length).detach()
+    prepared = prepare(coefficients, length, x.dtype, backend=backend)
+    official, flat = rows.permute(1, 2, 0).contiguous(), coefficients.T.contiguous()[:, None]
+    q, k, v = (torch.randn(batch, HEADS, length, dim // HEADS, device=CUDA, dtype=x.dtype) for _ in range(3))
+    leaves = [tensor.detach().requires_grad_() for tensor in (q, k, v)]
+    wide_leaf, ahead = official.detach().requires_grad_(), torch.randn_like(x)
+    copied = torch.empty_like(x)
+
+    def whole() -> Tensor:
+        return toeplitz_matmul(encode(length), x, causal=True)
+
+    def attention(causal: bool) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    with torch.no_grad():
+        forward = medians(
+            {
+                "whole": whole,
+                "product": lambda: toeplitz_matmul(prepared, x, causal=True),
+                "official": lambda: transforms(coefficients[None], official, 1),
+                "channel-first": lambda: transforms(flat, rows, 2),
+                "attention": lambda: attention(True),
+                "full attention": lambda: attention(False),
+                "floor": lambda: copied.copy_(x),
+            }
+        )
+        exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
+        y = toeplitz_matmul(prepared, x, causal=True).double()
+    both = medians(
+        {
+            "both": lambda: whole().backward(ahead),
+            "official both": lambda: transforms(encode(length)[None], wide_leaf, 1).backward(official),
+            "attention both": lambda: F.scaled_dot_product_attention(*leaves, is_causal=True).backward(q),
+        }
+    )
+    return {"N": length, "backend": backend, **forward, **both, "error": ((y - exact).norm() / exact.norm()).item()}
+
+
+def plot(path: Path, rows: list[dict], title: str) -> None:
+    """Milliseconds forward by N."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name in ("official", "channel-first", "full attention", "attention", "whole", "product", "floor"):
+        style = {"linestyle": "--", "color": "grey"} if name == "floor" else {"marker": "o"}
+        axes.plot([row["N"] for row in rows], [row[name] for row in rows], label=name, **style)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("tokens a sequence")
+    axes.set_ylabel("ms forward")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(color="#e4e4e4")
+    axes.legend(frameon=False, ncol=2)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dim", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=32_768)
+    parser.add_argument("--lengths", type=lambda text: [*map(int, text.split(","))], default=[512, 2048, 8192, 32_768])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options, console = parser.parse_args(), Console(width=150)
+    machine = environment(CUDA)
+    title = f"{machine['device']}, torch {machine['torch']}, {options.tokens:,} tokens, dim {options.dim}"
+    rows = [row(length, options) for length in options.lengths]
+    table = Table(*rows[0], title=f"{title}; milliseconds", title_justify="left", box=None, pad_edge=False)
+    for values in rows:
+        texts = (f"{value:.3f}" if isinstance(value, float) and value > 0.01 else value for value in values.values())
+        table.add_row(*(f"{text:.1e}" if isinstance(text, float) else str(text) for text in texts))
+    console.print(table)
+    if options.out:
+        with open(options.out, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([rows[0].keys(), *(values.values() for values in rows)])
+    if options.plot:
+        plot(options.plot, rows, title)
+
+
+if __name__ == "__main__":
+    main()
