@@ -7,7 +7,7 @@ Causal, in bfloat16, on (tokens / N, N, dim) of channel-first storage; medians o
 run. `whole` is what a training step does: positions, relative position encoder, decay, preparation, product; `product`
 starts from prepared coefficients. `official` is irfft(rfft(x, 2N) rfft(t, 2N)) over the tokens of (B, N, D) in float32,
 as in the paper's code, and `channel-first` the same over (D, B, N), both with coefficients at hand. `attention` is
-torch's scaled dot-product attention, 8 heads. `floor` is what reading x and writing y once takes at the speed of a device copy.
+torch's scaled dot-product attention, 8 heads. `floor` is what a copy of x takes, which reads and writes as much.
 `both` is forward and backward, to x and the encoder's parameters or to q, k and v. `error`: relative, to float64.
 """
 
