@@ -50,3 +50,17 @@ def test_decays_that_vanish_leave_finite_outputs_and_gradients():
     fast, loop = causal_product(*inputs, chunk=8), causal_product_reference(*inputs)
     torch.testing.assert_close(fast, loop)
     assert all(torch.isfinite(part).all() for part in torch.autograd.grad(fast[0].sum(), inputs))
+
+
+@pytest.mark.parametrize("decay", [False, True])
+def test_values_in_bfloat16_round_products_and_not_sums(decay: bool):
+    """Errors of each product are relative to it; a sum over all chunks in bfloat16 would stand still at 2^8 terms."""
+    inputs = [tensor.detach().float().abs() for tensor in draw_inputs(1, 4000, 4, 0, decay=decay)]
+    if decay:
+        inputs[-1].mul_(-1e-4)
+    q, k, v, state, *rest = inputs
+    y, after = causal_product(q, k, v.bfloat16(), state, *rest, chunk=16)
+    exact, exact_after = causal_product(q, k, v, state, *rest, chunk=16)
+    assert y.dtype == after.dtype == torch.float32
+    torch.testing.assert_close(y, exact, rtol=2e-2, atol=0)
+    torch.testing.assert_close(after, exact_after, rtol=3e-3, atol=0)
