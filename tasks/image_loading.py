@@ -37,7 +37,7 @@ def training_transform(options: ImageOptions) -> Any:
     from timm.data import create_transform
 
     try:
-        return create_transform(
+        transform: Any = create_transform(
             (3, options.size, options.size),
             is_training=True,
             scale=(options.smallest_crop, 1.0),
@@ -50,6 +50,20 @@ def training_transform(options: ImageOptions) -> Any:
         )
     except (AssertionError, KeyError, ValueError) as error:
         raise ValueError(f"data.augment={options.augment} is no auto_augment of timm: {error}") from error
+    for step in transform.transforms:
+        policies = [getattr(step, "ops", []), *getattr(step, "policy", [])]
+        for operation in (each for policy in policies for each in policy):
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Any, bits: int, **rest: Any) -> Any:
+    """timm's, which keeps the first `bits` of each colour; of none black is left, which Pillow refuses from 13 on."""
+    from PIL import Image
+    from timm.data.auto_augment import posterize
+
+    return posterize(image, bits) if bits else Image.new(image.mode, image.size)
 
 
 def evaluation_transform(options: ImageOptions) -> Any:

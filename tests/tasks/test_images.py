@@ -248,6 +248,22 @@ def test_damaged_parquet_files_get_one_clear_line(tmp_path: Path, what: str, mes
         task("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize("augment", ["rand-m10-inc1", "v0"])
+def test_augmentation_may_be_as_strong_as_it_can(cifar: Path, augment: str):
+    found = task("cifar10", cifar, validation=4, augment=augment)
+    assert torch.stack([found.batch(100, seed=0, step=step)[0] for step in range(2)]).isfinite().all()
+
+
+def test_a_colour_that_keeps_no_bit_is_black(cifar: Path):
+    found = task("cifar10", cifar, validation=4, augment="rand-m10-inc1")
+    (random_ops,) = [step for step in found._augmented.transforms if hasattr(step, "ops")]
+    (posterize,) = [operation for operation in random_ops.ops if operation.name == "PosterizeIncreasing"]
+    posterize.prob = 1.0
+    assert np.asarray(posterize(picture(0, 0, (8, 8)))).max() == 0
+    posterize.magnitude = 0
+    assert np.asarray(posterize(picture(0, 0, (8, 8)))).max() > 0
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
