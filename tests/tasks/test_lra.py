@@ -409,7 +409,7 @@ PICTURE = png(pictures(1, 32, 32, 3)[0])
             "lra/image",
             IMAGES,
             cells(img=[{"bytes": png(COLOURED), "path": ""}], label=[1]),
-            "the image of row 0 of the train split has 28 x 28",
+            "row 0 of the train split has 28 x 28",
         ),
         (
             "lra/image",
@@ -421,7 +421,7 @@ PICTURE = png(pictures(1, 32, 32, 3)[0])
             "lra/image",
             IMAGES,
             cells(img=[{"bytes": PICTURE[:99], "path": ""}], label=[1]),
-            "the image of row 0 of the train split is no whole",
+            "row 0 of the train split is no whole image",
         ),
         (
             "lra/image",
