@@ -1,6 +1,7 @@
 """Long Range Arena's tasks on files of the released formats, and on images drawn by the rules."""
 
 import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,10 +28,15 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
-def png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray, width: int | None = None) -> bytes:
+    """The file of an image; one with another `width` says something false about itself."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png")
-    return file.getvalue()
+    content = bytearray(file.getvalue())
+    if width is not None:
+        content[16:20] = content[20:24] = width.to_bytes(4, "big")
+        content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
 
 
 def pictures(count: int, *shape: int) -> np.ndarray:
@@ -434,6 +440,10 @@ PICTURE = png(pictures(1, 32, 32, 3)[0])
         ("lra/pathfinder", f"{LEVEL}/imgs/1/sample_2.png", None, r"1.npy, row 3: .*sample_2.png does not exist"),
         ("lra/pathfinder", f"{LEVEL}/imgs/1/sample_2.png", b"", r"2 images are empty, .*imgs/0/sample_3.png first"),
         ("lra/pathfinder", f"{LEVEL}/imgs/1/sample_2.png", b"\x89PNG\r\n", r"1/sample_2.png is no whole image"),
+        *(
+            ("lra/pathfinder", f"{LEVEL}/imgs/1/sample_2.png", content, r"1/sample_2.png is no whole image")
+            for content in (b"P5 3x 32 255 ", png(pictures(1, 32, 32)[0], width=2**20))
+        ),
         (
             "lra/pathfinder",
             f"{LEVEL}/imgs/1/sample_2.png",
