@@ -90,8 +90,10 @@ def resolve(run: Run, causal: bool) -> Run:
 def build_model(run: Run, task: Task) -> nn.Module:
     """The model of a resolved run, its parts seeded by run.seed.
 
-    Raises UserError where a value does not suit the mixer.
+    Raises UserError where a value, or the task, does not suit the mixer.
     """
+    if task.grid is None and (flat := [row.name for row in _cards(run) if "grid" in row.needs]):
+        raise UserError(f"{flat[0]} mixes images, and task={run.task} has sequences; take another mixer")
     with user_errors():
         return task.model(_builder(run, causal=task.causal, length=task.length, grid=task.grid), seed=run.seed)
 

@@ -41,10 +41,10 @@ def hub_file(repository: str, name: str) -> Path:
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong first, in a line."""
+    """What went wrong first, in a sentence."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
 
 
 def from_parquet(files: list[Path]) -> Any:

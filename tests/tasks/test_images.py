@@ -174,6 +174,15 @@ def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
     assert time.monotonic() - start < 10
 
 
+def test_the_cause_is_the_first_sentence_of_the_first_error():
+    error = ValueError("it failed")
+    error.__cause__ = OSError(
+        "cannot reach hub.invalid:\n offline mode is enabled. To disable it, unset HF_HUB_OFFLINE"
+    )
+    assert hub.cause(error) == "cannot reach hub.invalid: offline mode is enabled"
+    assert hub.cause(OSError()) == "OSError"
+
+
 def damage(root: Path, what: str) -> None:
     """Do to an ImageNet folder what happens to downloads."""
     file = root / "train" / "n00000001" / "n00000001_2.JPEG"
