@@ -2,6 +2,7 @@
 parquet files, or from the tab-separated files as they were released.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.hub import from_parquet, load_split, records
+
+log = logging.getLogger(__name__)
 
 REPOSITORY = "nyu-mll/glue"
 
@@ -30,7 +33,10 @@ class Subset:
     released: dict[str, tuple[tuple[str, ...], ...]] | None = None  # files that make up a split; else SPLITS
     positions: tuple[int, ...] | None = None  # of texts and label in files without a header
     columns: int = 0  # that such files have at the least
-    damaged: int = 0  # rows without all of their columns that the released file is known to hold
+    damaged: int = (
+        0  # rows without all of their columns that a released file holds: QQP's first one, of broken questions
+    )
+    original: str = ""  # what it means to read the original's files
 
 
 SPLITS = {"train": (("train.tsv",),), "validation": (("dev.tsv",),)}
@@ -62,8 +68,9 @@ SUBSETS = {
             "train": (("train.tsv",), ("msr_paraphrase_train.txt",)),
             "validation": (("dev.tsv",), ("msr_paraphrase_test.txt",)),
         },
+        original="its own test pairs are scored, and all of its training pairs learnt: GLUE splits them otherwise",
     ),
-    "qqp": Subset("QQP", (("question1",), ("question2",)), label=("label", "is_duplicate"), damaged=4),
+    "qqp": Subset("QQP", (("question1",), ("question2",)), label=("label", "is_duplicate"), damaged=21),
     "stsb": Subset(
         "STS-B",
         PAIR,
@@ -136,6 +143,8 @@ def _rows(name: str, subset: Subset, split: str, path: str) -> Iterator[tuple]:
         for files in released:
             if all((folder / file).exists() for file in files):
                 _require_one_form(folder, subset, released.index(files))
+                if subset.original and files is not released[0] and split != "train":
+                    log.warning("%s: %s", folder / files[0], subset.original)
                 return chain.from_iterable(_tabbed(folder / file, subset) for file in files)
         if files := sorted(folder.glob(f"{split}-*.parquet")):
             return _from_table(subset, from_parquet(files), str(files[0]))
@@ -185,6 +194,8 @@ def _tabbed(path: Path, subset: Subset) -> Iterator[tuple]:
             yield place, *(cells[column] for column in columns)
     if columns is None:
         raise ValueError(f"{path} is empty: download it again")
+    if damaged:
+        log.warning("%s: %d rows without all of their columns are left out", path, damaged)
 
 
 def _decoded(line: bytes, place: str) -> str:

@@ -61,6 +61,8 @@ def from_parquet(files: list[Path]) -> Any:
     for path in files:
         try:
             tables.append(parquet.read_table(path))
+        except PermissionError:
+            raise
         except (pyarrow.ArrowException, OSError) as error:
             line = str(error).rpartition("': ")[2].split(".")[0].split("\n")[0]
             raise ValueError(f"{path} is no whole parquet file ({line}): download it again") from error

@@ -101,15 +101,26 @@ def test_labels_that_are_none_are_left_out(released: Path):
     assert examples.labels == [1, 0, 2]  # of four rows, one is marked "-"
 
 
-def test_damaged_rows_of_qqp_are_the_known_ones(released: Path, tmp_path: Path):
+def test_damaged_rows_of_qqp_are_the_known_ones(released: Path, tmp_path: Path, caplog):
     assert len(glue_files.read("qqp", "train", str(released)).labels) == 8
+    assert "QQP/train.tsv: 1 rows without all of their columns are left out" in caplog.text
     shutil.copytree(released / "QQP", tmp_path / "QQP")
     with open(tmp_path / "QQP/train.tsv", "a") as file:
-        file.write("7\t8\n" * 9)
+        file.write("7\t8\n" * 20)
+    assert len(glue_files.read("qqp", "train", str(tmp_path)).labels) == 8
+    with open(tmp_path / "QQP/train.tsv", "a") as file:
+        file.write("7\t8\n")
     with pytest.raises(
-        ValueError, match=r"QQP/train.tsv, row 14 has 2 columns between tabs, and at least 6 are wanted"
+        ValueError, match=r"QQP/train.tsv, row 31 has 2 columns between tabs, and at least 6 are wanted"
     ):
         glue_files.read("qqp", "train", str(tmp_path))
+
+
+def test_mrpcs_own_files_are_said_to_be_split_otherwise(released: Path, caplog):
+    glue_files.read("mrpc", "validation", str(released))
+    assert not caplog.records
+    glue_files.read("mrpc", "validation", str(released / "msr"))
+    assert "msr_paraphrase_test.txt: its own test pairs are scored" in caplog.text
 
 
 def test_pairs_are_encoded_as_roberta_does(load):
