@@ -22,6 +22,16 @@ def test_an_estimate_draws_few_of_the_examples(name: str, count: str, tmp_path: 
     assert 0 < sum(file.stat().st_size for file in tmp_path.rglob("*.arrow")) < 2**20
 
 
+@pytest.mark.parametrize(
+    ("settings", "sequences"),
+    [(["train.batch=6"], "4 sequences"), (["train.batch=2", "train.accumulate=2"], "1 sequence")],
+)
+def test_tasks_that_mix_images_in_pairs_are_estimated(settings: list[str], sequences: str):
+    page = io.StringIO()
+    show.task("digits", [*SMALL, "data.mixup=0.8", *settings], Console(file=page, width=200))
+    assert f"tokens/s measured with {sequences} a step" in page.getvalue()
+
+
 def test_an_estimate_leaves_files_and_few_examples_as_they_are(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     for split in ("train", "val", "test"):
