@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 import random
 import shutil
 import sys
@@ -107,6 +108,10 @@ def test_the_binary_version_of_cifar_is_read(tmp_path: Path):
         (lambda folder: (folder / "data_batch_3.bin").unlink(), r"data_batch_3\.bin is missing"),
         (lambda folder: (folder / "test_batch.bin").write_bytes(b"x" * 3000), r"test_batch\.bin has 3,000 bytes"),
         (lambda folder: (folder / "test_batch.bin").write_bytes(b"\x0b" * 3073), r"image 0 of .* is of class 11"),
+        (
+            lambda folder: os.truncate(folder / "data_batch_2.bin", 3 * 3073),
+            r"data_batch_2\.bin holds 3 images, and an",
+        ),
     ],
 )
 def test_a_harmed_binary_version_is_refused(tmp_path: Path, harm, message: str):
