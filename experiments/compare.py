@@ -25,6 +25,7 @@ from experiments.files import read_json, write_json
 from experiments.folders import claim, locked, saved_threads
 from experiments.plan import fix_machine, folder_name, plan
 from experiments.speed import TURNS, WARM_UP, Bench
+from experiments.start import require_start
 from experiments.worker import mark_failed
 from tasks.contract import Task
 
@@ -41,6 +42,8 @@ def compare(settings: Comparison, console: Console) -> Path:
     with user_errors():
         task = tasks.load(settings.task, settings.data)  # pyright: ignore[reportAttributeAccessIssue]
     runs = plan(settings, task)
+    for run in runs:
+        require_start(run, task, out / folder_name(run))
     with locked(out, console.print) as lock:
         claim(out, plain(settings), loose=("workers", "out"))
         write_json(out / "task.json", _facts(runs, task))

@@ -18,23 +18,27 @@ SECONDS = 1.0
 
 
 def training_speed(run: Run, task: Task) -> tuple[float, int]:
-    """Tokens a second of a resolved run's training steps, and with how many sequences they were measured: 1, 2, 4, …
-    up to those that the run computes at once, until a step takes SECONDS or the memory ends.
+    """Tokens a second of a resolved run's training steps, and with how many sequences at once they were measured: 2, 4,
+    8, … up to those that the run computes at once, until a step takes SECONDS or the memory ends.
+
+    A batch has two at the least where the run's has: images are mixed in pairs.
     """
     prepare(run.train)
     trainer = Trainer(run, task, Path("/nonexistent"))
     limit = -(-run.train.batch // run.train.accumulate)
-    sequences, speed, measured = 1, 0.0, 1
+    sequences, speed, measured = min(2, limit), 0.0, 1
+    parts = 2 if limit == 1 < run.train.batch else 1
     while True:
-        trainer.run = dataclasses.replace(run, train=dataclasses.replace(run.train, batch=sequences, accumulate=1))
+        batch = parts * sequences
+        trainer.run = dataclasses.replace(run, train=dataclasses.replace(run.train, batch=batch, accumulate=parts))
         try:
             seconds = min(_step(trainer) for _ in range(2))
         except torch.OutOfMemoryError:
             break
-        speed, measured = sequences * task.length / seconds, sequences
-        if seconds > SECONDS or sequences == limit:
+        speed, measured = batch * task.length / seconds, sequences
+        if seconds > SECONDS or 2 * sequences > limit:
             break
-        sequences = min(2 * sequences, limit)
+        sequences *= 2
     return speed, measured
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tasks
-from experiments.config import Run, load, plain
+from experiments.config import Run, load, plain, restore
 from experiments.errors import UserError, user_errors
 from experiments.files import read_json
 from experiments.folders import saved_settings
@@ -18,6 +18,9 @@ from mixers.registry import card
 
 LONG = ("metric", "length", "extrapolation", "dependence", "toeplitz")
 """Results that stand on the page already, or that the report draws."""
+
+ENOUGH = {"train": 64, "validation": 8, "test": 8}
+"""Examples to measure a speed with: all those of Path-X take half an hour to be drawn."""
 
 
 def mixer(name: str, console: Console, *, registry: str | None = None) -> None:
@@ -49,6 +52,17 @@ def task(name: str, settings: list[str], console: Console) -> None:
         console.print(f"no estimate: {error}", markup=False, soft_wrap=True)
 
 
+def _with_few_examples(run: Run) -> tuple[Run, str]:
+    """The run with ENOUGH examples where its task draws them by rules, and how many it would draw; "" elsewhere."""
+    content = plain(run)
+    data = content["data"]
+    if not ENOUGH.keys() <= data.keys() or data.get("path"):
+        return run, ""
+    few = {key: min(data[key], count) for key, count in ENOUGH.items()}
+    note = f"{sum(data[key] for key in ENOUGH):,} examples by the task's rules, drawn when the first run begins"
+    return restore(Run, {**content, "data": {**data, **few}}), note
+
+
 def _estimate(run: Run) -> str:
     import torch
 
@@ -57,6 +71,7 @@ def _estimate(run: Run) -> str:
     from experiments.machine import settle
     from experiments.train import load_task
 
+    run, note = _with_few_examples(run)
     found = load_task(run)
     run = resolve(dataclasses.replace(run, start=None), found.causal)
     run = dataclasses.replace(run, train=settle(run.train, threads=torch.get_num_threads()))
@@ -65,7 +80,7 @@ def _estimate(run: Run) -> str:
     seconds = steps * run.train.batch * found.length / speed
     time = f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
     return (
-        f"data: {found.data_note}\n"
+        f"data: {note or found.data_note}\n"
         f"one run of {run.label} here: about {time} of training ({steps:,} steps, {speed:,.0f} tokens/s measured with "
         f"{sequences} sequence{'s' * (sequences != 1)} a step on {run.train.device}, threads: {run.train.threads})"
     )

@@ -12,6 +12,7 @@ from experiments.config import Run, plain
 from experiments.errors import Diverged, UserError
 from experiments.folders import claim, locked, saved_threads
 from experiments.machine import settle
+from experiments.start import require_start
 from experiments.train import load_task, train
 
 
@@ -32,6 +33,7 @@ def train_one(run: Run, console: Console) -> None:
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
     ]
+    require_start(run, task, folder)
     with locked(folder, console.print):
         claim(folder, plain(run))
         with Progress(*columns, console=console) as progress:

@@ -1,6 +1,6 @@
 """CIFAR-10: classify colour images of 32 x 32 pixels into ten classes (Krizhevsky, 2009)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tasks.image_options import ImageOptions
@@ -32,11 +32,7 @@ def load(data: Data) -> "ImageClassification":
     from tasks.image_source import read
 
     images = read(data.path, REPOSITORY, "cifar10", classes=10)
-    for split in (images.train, images.test):
-        width, height = split.decode(0).size
-        if (width, height) != (SIDE, SIDE):
-            raise ValueError(
-                f"{split.place(0)} has {width} x {height} pixels, and CIFAR-10's images have {SIDE} x {SIDE}; "
-                "use task=images for other images"
-            )
-    return ImageClassification(images, data)
+    train, test = (replace(split, side=SIDE) for split in (images.train, images.test))
+    for split in (train, test):
+        split.decode(0)  # other data are refused before training
+    return ImageClassification(replace(images, train=train, test=test), data)

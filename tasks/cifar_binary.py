@@ -19,7 +19,17 @@ def splits(root: Path) -> dict[str, Any]:
 
     Raises ValueError for files that are missing or cut off, and for classes that do not exist.
     """
-    return {name: _table([_records(root / file) for file in files]) for name, files in FILES.items()}
+    return {name: _table(_equally_long(root, files)) for name, files in FILES.items()}
+
+
+def _equally_long(root: Path, files: list[str]) -> list[np.ndarray]:
+    """The records of each file of a split; a file may be cut off between two of them."""
+    parts = [_records(root / file) for file in files]
+    most = max(map(len, parts))
+    for file, part in zip(files, parts, strict=True):
+        if len(part) < most:
+            raise ValueError(f"{root / file} holds {len(part):,} images, and another one {most:,}; download it again")
+    return parts
 
 
 def _records(file: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+log = logging.getLogger(__name__)
 
 Record = tuple[list[bytes], int]
 """The sequences of an example, and its label."""
@@ -51,6 +54,7 @@ def keep(records: Callable[..., Iterator[Record]], *, sequences: int = 1, stamp:
 
 
 def _rows(records: Callable[..., Iterator[Record]], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    log.warning("reading or drawing examples, once for all runs; kept in the cache of datasets")
     label = None
     for sequences, label in records(**options):
         yield {**{f"sequence_{index}": sequence for index, sequence in enumerate(sequences)}, "label": label}

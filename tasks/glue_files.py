@@ -2,12 +2,16 @@
 parquet files, or from the tab-separated files as they were released.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from tasks.hub import from_parquet, load_split, records
+
+log = logging.getLogger(__name__)
 
 REPOSITORY = "nyu-mll/glue"
 
@@ -29,10 +33,16 @@ class Subset:
     released: dict[str, tuple[tuple[str, ...], ...]] | None = None  # files that make up a split; else SPLITS
     positions: tuple[int, ...] | None = None  # of texts and label in files without a header
     columns: int = 0  # that such files have at the least
-    damaged: int = 0  # rows without all of their columns that the released file is known to hold
+    damaged: int = (
+        0  # rows without all of their columns that a released file holds: QQP's first one, of broken questions
+    )
+    original: str = ""  # what it means to read the original's files
 
 
 SPLITS = {"train": (("train.tsv",),), "validation": (("dev.tsv",),)}
+
+ENDED = ("train.tsv", "dev.tsv")
+"""Files whose last row has a line break; CoLA's own in_domain_dev.tsv has none."""
 
 PAIR = (("sentence1",), ("sentence2",))
 
@@ -58,8 +68,9 @@ SUBSETS = {
             "train": (("train.tsv",), ("msr_paraphrase_train.txt",)),
             "validation": (("dev.tsv",), ("msr_paraphrase_test.txt",)),
         },
+        original="its own test pairs are scored, and all of its training pairs learnt: GLUE splits them otherwise",
     ),
-    "qqp": Subset("QQP", (("question1",), ("question2",)), label=("label", "is_duplicate"), damaged=4),
+    "qqp": Subset("QQP", (("question1",), ("question2",)), label=("label", "is_duplicate"), damaged=21),
     "stsb": Subset(
         "STS-B",
         PAIR,
@@ -118,29 +129,48 @@ def read(name: str, split: str, path: str) -> Examples:
 
 def _rows(name: str, subset: Subset, split: str, path: str) -> Iterator[tuple]:
     """(place, texts…, label) of each row."""
-    wanted = [column[0] for column in (*subset.texts, subset.label)]
     if not path:
-        return _placed(records(load_split(REPOSITORY, name, split), wanted, REPOSITORY), f"{REPOSITORY} ({name})")
+        return _from_table(subset, load_split(REPOSITORY, name, split), f"{REPOSITORY} ({name})")
     root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"data.path={path} is no folder; give GLUE's, or the one of {subset.folder} alone")
+    for other, its in SUBSETS.items():
+        if other != name and root.resolve().name in (other, its.folder):
+            raise ValueError(f"data.path={path} is the folder of data.subset={other}, not of data.subset={name}")
     folders = [folder for folder in (root, root / subset.folder, root / name) if folder.is_dir()]
     released = (subset.released or SPLITS)[split]
     for folder in folders:
         for files in released:
             if all((folder / file).exists() for file in files):
+                _require_one_form(folder, subset, released.index(files))
+                if subset.original and files is not released[0] and split != "train":
+                    log.warning("%s: %s", folder / files[0], subset.original)
                 return chain.from_iterable(_tabbed(folder / file, subset) for file in files)
         if files := sorted(folder.glob(f"{split}-*.parquet")):
-            return _placed(records(from_parquet(files), wanted, str(files[0])), str(files[0]))
+            return _from_table(subset, from_parquet(files), str(files[0]))
     choices = " or ".join(" with ".join(files) for files in released)
     raise ValueError(f"data.path={path} lacks {choices} or {split}-*.parquet, there or in {subset.folder}/")
 
 
-def _placed(rows: Iterator[tuple], where: str) -> Iterator[tuple]:
+def _require_one_form(folder: Path, subset: Subset, form: int) -> None:
+    """MRPC's own training file holds what GLUE's development file does."""
+    splits = (subset.released or SPLITS).values()
+    glues = [file for forms in splits for file in forms[0]]
+    there = [file for file in glues if (folder / file).exists()]
+    if form and there:
+        lacking = next(file for file in glues if file not in there)
+        raise ValueError(f"{folder} holds {there[0]} and lacks {lacking}; download it again")
+
+
+def _from_table(subset: Subset, table: Any, where: str) -> Iterator[tuple]:
+    rows = records(table, [names[0] for names in subset.texts], where, label=subset.label[0])
     return ((f"{where}, row {number}", *row) for number, row in enumerate(rows, 1))
 
 
 def _tabbed(path: Path, subset: Subset) -> Iterator[tuple]:
     """Tab-separated rows, in which quotes mean nothing."""
     columns: tuple[int, ...] | None = None
+    text_last = False
     damaged = 0
     with open(path, "rb") as file:  # lines end in line feeds alone: other breaks belong to the text
         for number, line in enumerate(file, 1):
@@ -148,6 +178,7 @@ def _tabbed(path: Path, subset: Subset) -> Iterator[tuple]:
             cells = _decoded(line, place).removeprefix("\ufeff").rstrip("\r\n").split("\t")
             if columns is None:
                 columns, header = _columns(cells, subset, place)
+                text_last = max(columns) != columns[-1] and path.name in ENDED
                 if header:
                     continue
             if cells == [""]:
@@ -155,12 +186,16 @@ def _tabbed(path: Path, subset: Subset) -> Iterator[tuple]:
             least = subset.columns if columns == subset.positions else 1 + max(columns)
             if len(cells) < least:
                 damaged += 1
-                if damaged > subset.damaged:
+                if damaged > subset.damaged or not line.endswith(b"\n"):
                     raise ValueError(f"{place} has {len(cells)} columns between tabs, and at least {least} are wanted")
                 continue
+            if text_last and not line.endswith(b"\n"):
+                raise ValueError(f"{place}: the file ends in the middle of a text; download it again")
             yield place, *(cells[column] for column in columns)
     if columns is None:
         raise ValueError(f"{path} is empty: download it again")
+    if damaged:
+        log.warning("%s: %d rows without all of their columns are left out", path, damaged)
 
 
 def _decoded(line: bytes, place: str) -> str:

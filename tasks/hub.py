@@ -9,6 +9,8 @@ from typing import Any
 PATIENCE = 5.0
 """Seconds that the hub may take to answer at all."""
 
+AT_ONCE = 1000  # rows of a table that are read at a time
+
 
 def load(repository: str, config: str | None = None) -> dict[str, Any]:
     """The splits of a data set, each a datasets.Dataset, downloaded or read from what an earlier download left.
@@ -39,16 +41,16 @@ def hub_file(repository: str, name: str) -> Path:
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong first, in a line."""
+    """What went wrong first, in a sentence."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
 
 
 def from_parquet(files: list[Path]) -> Any:
     """Parquet files one after the other as a datasets.Dataset.
 
-    Raises ValueError, naming the file, for a damaged one, and for a shard that is missing.
+    Raises ValueError, naming the file, for a damaged one, for a shard that is missing, and where there are no rows.
     """
     import datasets
     import pyarrow
@@ -59,20 +61,41 @@ def from_parquet(files: list[Path]) -> Any:
     for path in files:
         try:
             tables.append(parquet.read_table(path))
+        except PermissionError:
+            raise
         except (pyarrow.ArrowException, OSError) as error:
-            line = str(error).split(".")[0].split("\n")[0]
+            line = str(error).rpartition("': ")[2].split(".")[0].split("\n")[0]
             raise ValueError(f"{path} is no whole parquet file ({line}): download it again") from error
-    return datasets.Dataset(pyarrow.concat_tables(tables))
+        if tables[-1].column_names != tables[0].column_names:
+            columns = (", ".join(table.column_names) for table in (tables[-1], tables[0]))
+            raise ValueError(f"{path} has the columns {next(columns)}, and {files[0].name} beside it {next(columns)}")
+    whole = pyarrow.concat_tables(tables)
+    if not len(whole):
+        raise ValueError(f"{files[0]} holds no rows: download it again")
+    return datasets.Dataset(whole)
 
 
-def records(table: Any, columns: list[str], where: str) -> Iterator[tuple]:
-    """The rows of a table, their `columns` alone.
+def records(table: Any, texts: list[str], where: str, *, label: str | None = None) -> Iterator[tuple]:
+    """The rows of a table: their `texts`, and their label where its column is named.
 
-    Raises ValueError where it lacks one.
+    Raises ValueError where a column is missing, and for a text that is none.
     """
+    columns = texts if label is None else [*texts, label]
     if missing := [column for column in columns if column not in table.column_names]:
         raise ValueError(f"{where} has the columns {', '.join(table.column_names)}, and {missing[0]} is wanted")
-    for batch in table.iter(1000):
+    for name in texts:
+        column = table.data.column(name)
+        if str(column.type) not in ("string", "large_string", "string_view"):
+            raise ValueError(f"{where}: the column {name} holds {column.type}, and text is wanted")
+        if column.null_count:
+            row = 1 + column.is_null().index(True).as_py()
+            raise ValueError(f"{where}, row {row} has no {name}; download it again")
+    for start in range(0, len(table), AT_ONCE):
+        try:
+            batch = table[start : start + AT_ONCE]
+        except UnicodeDecodeError as error:
+            place = f"{where}, one of rows {start + 1} to {start + AT_ONCE}"
+            raise ValueError(f"{place}: a text is not UTF-8 ({error.reason}); download it again") from error
         yield from zip(*(batch[column] for column in columns), strict=True)
 
 

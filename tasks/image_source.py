@@ -18,7 +18,7 @@ from tasks import cifar_binary, hub
 from tasks.contract import DataError
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".ppm", ".webp"}
-HELD_OUT = ("validation", "val", "test")
+HELD_OUT = ("validation", "valid", "val", "test")
 """Names of the split that is tested on, the first one that is there; ImageNet's test labels are not public."""
 
 IMAGE, LABEL = ("image", "img"), "label"
@@ -30,15 +30,17 @@ SAMPLED = 64
 class Split:
     """Encoded images, decoded one by one, and their labels (examples,)."""
 
+    source: str  # a folder, or a data set of the hub
     name: str
     column: str
     table: Any  # a datasets.Dataset whose `column` holds {"bytes", "path"}
     labels: np.ndarray
+    side: int | None = None  # height and width that each image must have
 
     def place(self, row: int) -> str:
         """Where an image lies, for messages."""
-        path = self.table[int(row)][self.column]["path"]
-        return path if path and Path(path).is_absolute() else f"row {row} of the {self.name} split"
+        path = (self.table[int(row)][self.column] or {}).get("path")
+        return path if path and Path(path).is_absolute() else f"{self.source}, row {row} of the {self.name} split"
 
     def content(self, row: int) -> bytes:
         """The encoded image.
@@ -57,16 +59,21 @@ class Split:
     def decode(self, row: int) -> Any:
         """The image, RGB.
 
-        Raises DataError where it is none.
+        Raises DataError where it is none, or has another size than it must have.
         """
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         content = self.content(row)
         try:
             with Image.open(io.BytesIO(content)) as image:
-                return image.convert("RGB")
+                if self.side is None or image.size == (self.side, self.side):
+                    return image.convert("RGB")
+                size = f"{image.width} x {image.height}"
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{self.place(row)} is no image that can be read ({error}); download it again") from error
+            why = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+            raise DataError(f"{self.place(row)} is no image that can be read ({why}); download it again") from error
+        right = f"this task is for {self.side} x {self.side}; use task=images for other images"
+        raise DataError(f"{self.place(row)} has {size} pixels; {right}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def read(path: str, repository: str | None, task: str, *, classes: int | None = 
         root = Path(path).expanduser().resolve()
         if not root.is_dir():
             raise ValueError(f"data.path={path} is no folder")
-        return assemble(_tables(root), root.name, classes=classes)
+        return assemble(_tables(root), root.name, source=str(root), classes=classes)
     if repository is None:
         raise ValueError(f"task={task} needs data.path=, a folder {{train,val}}/<class>/ of images")
     return assemble(hub.load(repository), repository, classes=classes)
@@ -111,15 +118,18 @@ def _near(root: Path, pattern: str) -> list[Path]:
     return sorted([*root.glob(pattern), *root.glob(f"*/{pattern}")])
 
 
-def assemble(tables: dict[str, Any], note: str, *, classes: int | None = None) -> Images:
-    """Images of the tables {split: datasets.Dataset}, checked.
+def assemble(tables: dict[str, Any], note: str, *, source: str | None = None, classes: int | None = None) -> Images:
+    """Images of the tables {split: datasets.Dataset}, checked; messages name the `source`, or else the `note`.
 
     Raises ValueError where a split or a column is missing, and for labels that are none.
     """
+    source = source or note
     held_out = next((name for name in HELD_OUT if name in tables), None)
     if "train" not in tables or held_out is None:
-        raise ValueError(f"{note} has the splits {', '.join(tables)}; it needs train, and one of {', '.join(HELD_OUT)}")
-    train, test = (_split(name, tables[name]) for name in ("train", held_out))
+        raise ValueError(
+            f"{source} has the splits {', '.join(tables)}; it needs train, and one of {', '.join(HELD_OUT)}"
+        )
+    train, test = (_split(source, name, tables[name]) for name in ("train", held_out))
     names = getattr(tables["train"].features[LABEL], "names", None)
     classes = classes or (len(names) if names else int(train.labels.max()) + 1)
     for split in (train, test):
@@ -127,27 +137,27 @@ def assemble(tables: dict[str, Any], note: str, *, classes: int | None = None) -
     return Images(train, test, classes, note, _hash(train, test))
 
 
-def _split(name: str, table: Any) -> Split:
+def _split(source: str, name: str, table: Any) -> Split:
     import datasets
 
+    place = f"{source}, the {name} split"
     column = next((column for column in IMAGE if column in table.column_names), None)
     if column is None or LABEL not in table.column_names:
         raise ValueError(
-            f"the {name} split has the columns {', '.join(table.column_names)}; "
-            f"it needs {' or '.join(IMAGE)}, and {LABEL}"
+            f"{place} has the columns {', '.join(table.column_names)}; it needs {' or '.join(IMAGE)}, and {LABEL}"
         )
     if not len(table):
-        raise ValueError(f"the {name} split is empty")
+        raise ValueError(f"{place} is empty")
     if not str(table.features[LABEL].dtype).startswith(("int", "uint")):
-        raise ValueError(f"the {name} split's {LABEL} is {table.features[LABEL].dtype}; it must be a class's number")
+        raise ValueError(f"{place}'s {LABEL} is {table.features[LABEL].dtype}; it must be a class's number")
     try:
         table = table.select_columns([column, LABEL]).cast_column(column, datasets.Image(decode=False))
     except Exception as error:  # pyarrow has many types of error
-        raise ValueError(f"the {name} split's {column} holds no images but {table.features[column]}") from error
+        raise ValueError(f"{place}'s {column} holds no images but {table.features[column]}") from error
     labels = table.data.column(LABEL)
     if labels.null_count:
-        raise ValueError(f"the {name} split has {labels.null_count} images without a {LABEL}")
-    return Split(name, column, table, labels.to_numpy().astype(np.int64))
+        raise ValueError(f"{place} has {labels.null_count} images without a {LABEL}")
+    return Split(source, name, column, table, labels.to_numpy().astype(np.int64))
 
 
 def _check_labels(split: Split, classes: int) -> None:
@@ -155,7 +165,7 @@ def _check_labels(split: Split, classes: int) -> None:
     if len(wrong):
         label = split.labels[wrong[0]]
         why = "-1 says that its labels are not public" if label == -1 else f"there are {classes} classes"
-        raise ValueError(f"row {wrong[0]} of the {split.name} split has the label {label}, which is no class: {why}")
+        raise ValueError(f"{split.place(wrong[0])} has the label {label}, which is no class: {why}")
 
 
 def _hash(*splits: Split) -> str:
@@ -203,9 +213,11 @@ def _parquet(root: Path, files: list[Path]) -> dict[str, Any]:
         found = re.match(rf"(train|{'|'.join(HELD_OUT)})(-\d+-of-(?P<count>\d+))?(-[0-9a-f]+)?\.parquet", file.name)
         if found:
             try:
-                pyarrow.parquet.read_metadata(file)
+                rows = pyarrow.parquet.read_metadata(file).num_rows
             except Exception as error:  # pyarrow has many types of error
                 raise ValueError(f"{file} is damaged or half downloaded ({error}); download it again") from error
+            if not rows:
+                raise ValueError(f"{file} holds no rows; download it again")
             splits.setdefault(found[1], []).append(str(file))
             counts[found[1]] = int(found["count"] or 1)
     for name, count in counts.items():
@@ -226,17 +238,18 @@ def _parquet(root: Path, files: list[Path]) -> dict[str, Any]:
 
 def _folders(root: Path) -> dict[str, Any]:
     """The splits of {train,val}/<class>/ with image files below, or of Tiny-ImageNet."""
-    held_out = next((name for name in ("val", "validation", "test") if (root / name).is_dir()), None)
+    held_out = next((name for name in HELD_OUT if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or held_out is None:
         raise ValueError(
             f"{root} holds neither parquet files nor the folders train and val; "
-            "images lie in {train,val}/<class>/, or in the parquet files of the hub"
+            "images lie in {train,val}/<class>/, in the parquet files of the hub, or in CIFAR-10's data_batch_*.bin"
         )
     classes = [folder.name for folder in _subfolders(root / "train")]
     if not classes:
         raise ValueError(f"{root / 'train'} holds no folder of a class; images lie in train/<class>/")
     annotations = root / held_out / "val_annotations.txt"
-    labelled = _annotated(annotations, classes) if annotations.exists() else _by_class(root / held_out, classes)
+    annotated = annotations.exists() and (root / held_out / "images").is_dir()
+    labelled = _annotated(annotations, classes) if annotated else _by_class(root / held_out, classes)
     return {"train": _table(_by_class(root / "train", classes), classes), held_out: _table(labelled, classes)}
 
 
@@ -245,7 +258,10 @@ def _by_class(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
     found, labels = [], {name: label for label, name in enumerate(classes)}
     for inner in _subfolders(folder):
         if inner.name not in labels:
-            raise ValueError(f"{inner} is no class of the training images; they know {_some(classes)}")
+            raise ValueError(
+                f"{inner} is no class of the training images; they know {_some(classes)}; images lie in "
+                f"{folder.name}/<class>/, or in val/images/ beside val_annotations.txt"
+            )
         files = sorted(file for file in inner.rglob("*") if _is_image(file))
         if not files:
             raise ValueError(f"{inner} holds no image ({', '.join(sorted(SUFFIXES))}); extract the data again")
@@ -261,7 +277,7 @@ def _annotated(annotations: Path, classes: list[str]) -> list[tuple[str, int]]:
     files = {file.name for file in images.glob("*") if _is_image(file)}
     labels = {name: label for label, name in enumerate(classes)}
     try:
-        lines = annotations.read_text(encoding="utf-8").splitlines()
+        lines = annotations.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{annotations} is no UTF-8 text ({error.reason}); extract the data again") from error
     found = []

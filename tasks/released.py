@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from logging import CRITICAL
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tasks import hub
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from typing import Any
 
 
 def require(path: Path, what: str) -> Path:
@@ -48,6 +42,8 @@ def table_rows(file: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]
                 raise ValueError(
                     f"{place}: {len(fields)} columns, not the {len(columns)} of {', '.join(columns)}, separated by tabs"
                 )
+            if not line.endswith(b"\n"):
+                raise ValueError(f"{place}: the file ends in the middle of a row; download it anew")
             yield place, fields
 
 
@@ -62,51 +58,15 @@ def decode(content: bytes, place: str) -> str:
         raise ValueError(f"{place}: byte {error.start} is not valid UTF-8; download the file anew") from error
 
 
-def label(value: str | float, classes: int, place: str) -> int:
+def label(value: Any, classes: int, place: str) -> int:
     """A label 0 to classes - 1.
 
     Raises ValueError.
     """
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         number = -1.0
     if number not in range(classes):
         raise ValueError(f"{place}: the label is {value}, not a whole number from 0 to {classes - 1}")
     return int(number)
-
-
-def hub_rows(source: str, split: str, columns: tuple[str, ...]) -> Iterator[tuple[str, list[Any]]]:
-    """Place ("SOURCE, train, row 7") and the columns' values of each row of a split, of a data set of the hub or of the
-    same files in a local folder; an image is {"bytes": the content of its file}.
-
-    Raises ValueError.
-    """
-    import datasets
-
-    table = _hub_table(source, split)
-    if not set(columns) <= set(table.column_names):
-        raise ValueError(
-            f"{source}, {split}: the columns are {', '.join(table.column_names)}, not {' and '.join(columns)}"
-        )
-    for name, feature in table.features.items():
-        if isinstance(feature, datasets.Image):
-            table = table.cast_column(name, datasets.Image(decode=False))
-    for row in range(len(table)):
-        example = table[row]
-        yield f"{source}, {split}, row {row}", [example[name] for name in columns]
-
-
-def _hub_table(source: str, split: str) -> Dataset:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    local = Path(source).expanduser()
-    if not local.exists():
-        return hub.load(source)[split]
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(CRITICAL)  # it would print what is raised here
-    try:
-        return datasets.load_dataset(str(local), split=split)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(f"{source} holds no readable {split} split: {hub.cause(error)}") from error

@@ -36,6 +36,8 @@ class Tokenizer:
     """
 
     def __init__(self, library: "tokenizers.Tokenizer", name: str):
+        library.no_truncation()  # a file may ask for both, for the texts of another task
+        library.no_padding()
         self._library = library
         entries = library.get_vocab()
         ends = [entries[token] for token in ENDS if token in entries]
@@ -51,11 +53,17 @@ class Tokenizer:
         self.vocabulary = f"{self.size:,} tokens, sha256 {digest[:12]}"
 
     def encode(self, rows: Iterable[str]) -> Iterator[list[int]]:
-        """The tokens of each row, without an end token."""
+        """The tokens of each row, without an end token.
+
+        Raises ValueError for text that the vocabulary cannot express.
+        """
         remaining = iter(rows)
         while part := list(islice(remaining, AT_ONCE)):
-            for row in self._library.encode_batch_fast(part, add_special_tokens=False):
-                yield row.ids
+            try:
+                encoded = self._library.encode_batch_fast(part, add_special_tokens=False)
+            except Exception as error:  # the library raises Exception itself
+                raise ValueError(f"data.tokenizer={self.name} cannot encode the text: {error}") from error
+            yield from (row.ids for row in encoded)
 
     def decode(self, tokens: list[int]) -> str:
         """The text of tokens."""

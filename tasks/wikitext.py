@@ -59,7 +59,11 @@ def splits(path: str) -> tuple[dict[str, Split], str]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ValueError(f"data.path={path} is no folder; give the one that holds wiki.train.raw or the parquet files")
-    return {name: _from_folder(folder, name) for name in RELEASED}, f"WikiText in {folder.name}"
+    files = {name: _files(folder, name) for name in RELEASED}
+    if len({parts[0].suffix for parts in files.values()}) > 1:
+        names = ", ".join(parts[0].name for parts in files.values())
+        raise ValueError(f"data.path={folder} mixes forms of WikiText ({names}); give three files of one form")
+    return {name: _from_files(parts) for name, parts in files.items()}, f"WikiText in {folder.name}"
 
 
 def count_words(rows: Iterator[str]) -> int:
@@ -73,17 +77,24 @@ def _from_hub(name: str) -> Split:
     return Split(_hash(files), lambda: (row for (row,) in records(table, ["text"], REPOSITORY)))
 
 
-def _from_folder(folder: Path, name: str) -> Split:
+def _files(folder: Path, name: str) -> list[Path]:
+    """What a split consists of in a folder."""
     for ending in ("raw", "tokens"):
         path = folder / f"{RELEASED[name]}.{ending}"
         if path.exists():
-            return Split(_hash([path]), partial(_lines, path))
+            return [path]
     files = sorted(folder.glob(f"{name}-*.parquet"))
     if not files:
         held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
         raise ValueError(
             f"data.path={folder} lacks {RELEASED[name]}.raw (or .tokens, or {name}-*.parquet); it holds {held}"
         )
+    return files
+
+
+def _from_files(files: list[Path]) -> Split:
+    if files[0].suffix != ".parquet":
+        return Split(_hash(files), partial(_lines, files[0]))
     table = from_parquet(files)
     return Split(_hash(files), lambda: (row for (row,) in records(table, ["text"], str(files[0]))))
 
@@ -92,6 +103,10 @@ def _lines(path: Path) -> Iterator[str]:
     line = b"\n"
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.startswith(b"version https://git-lfs.github.com/spec/"):
+                    raise ValueError(f"{path} is git-lfs's pointer to a file, not the file: fetch it with git lfs pull")
             try:
                 yield line.decode()
             except UnicodeDecodeError as error:

@@ -56,4 +56,4 @@ def records(path: str, split: str) -> Iterator[Record]:
     images = read(path, HUB, "lra/image", classes=CLASSES)
     part = images.train if split == "train" else images.test
     for row, target in enumerate(part.labels.tolist()):
-        yield [grey(part.content(row), SIZE, f"the image of {part.place(row)}")], target
+        yield [grey(part.content(row), SIZE, part.place(row))], target

@@ -47,8 +47,9 @@ def load_size(data: Data, size: int) -> Pixels:
         empty = [file for file, _, _ in listed if file.stat().st_size == 0]
         if len(empty) > 1:
             raise ValueError(f"{len(empty)} images are empty, {empty[0]} first; the release has one: download it anew")
-        files = [file for file, _, _ in listed]
+        files = [*_tables(root), *(file for file, _, _ in listed)]
         examples = Examples(keep(records, stamp=stamp(files), root=str(root), size=size), length=size * size)
+        _require_all(root, {file for file, _, _ in listed})
         order = np.random.default_rng(0).permutation(len(examples))
         ends = [0, len(order) * 8 // 10, len(order) * 9 // 10, len(order)]
         splits = [examples.chosen(order[start:end]) for start, end in itertools.pairwise(ends)]
@@ -86,12 +87,26 @@ def _level(path: str) -> Path:
     raise ValueError(f"data.path={path} holds neither {LEVEL}/metadata nor metadata; give the folder of one size")
 
 
+def _tables(root: Path) -> list[Path]:
+    """The files of metadata."""
+    return sorted((root / "metadata").glob("*.npy"), key=lambda table: (len(table.stem), table.stem))
+
+
+def _require_all(root: Path, listed: set[Path]) -> None:
+    """Raise ValueError for an image that the metadata, maybe cut off, do not name."""
+    unnamed = sorted(set((root / "imgs").glob("*/*.png")) - listed)
+    if unnamed:
+        raise ValueError(
+            f"{root / 'metadata'} has no row for {unnamed[0]} and {len(unnamed) - 1} others; download the data anew"
+        )
+
+
 def _listed(root: Path) -> Iterator[tuple[Path, str, str]]:
     """Each image's file and label, and where its line of metadata stands: folder, file, number, label, …
 
     Raises ValueError.
     """
-    tables = sorted((root / "metadata").glob("*.npy"), key=lambda table: (len(table.stem), table.stem))
+    tables = _tables(root)
     if not tables:
         raise ValueError(f"{root / 'metadata'} holds no .npy files; download the data anew")
     for table in tables:

@@ -24,14 +24,16 @@ def grey(content: bytes, size: int, place: str) -> bytes:
 
     Raises ValueError for content that is no such image.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not content:
         raise ValueError(f"{place} is empty; download it anew")
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if image.size != (size, size):
-                raise ValueError(f"{place} has {image.width} x {image.height} pixels; this task is for {size} x {size}")
-            return image.convert("L").tobytes()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            width, height = image.size
+            values = image.convert("L").tobytes()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{place} is no whole image; download it anew") from error
+    if (width, height) != (size, size):
+        raise ValueError(f"{place} has {width} x {height} pixels; this task is for {size} x {size}")
+    return values

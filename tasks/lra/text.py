@@ -6,10 +6,12 @@ As published, the test split serves for validation too.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tasks import hub
 from tasks.classification import Classification
 from tasks.examples import Examples, Record, keep, stamp
-from tasks.released import decode, hub_rows, label, require
+from tasks.released import decode, label, require
 
 HUB = "stanfordnlp/imdb"
 LABELS = ("neg", "pos")
@@ -32,15 +34,14 @@ def load(data: Data) -> Classification:
     """
     if not 1 <= data.bytes <= data.length:
         raise ValueError(f"data.bytes={data.bytes} must lie between 1 and data.length={data.length}")
-    source = data.path or HUB
-    root = Path(source).expanduser()
+    root = Path(data.path or HUB).expanduser()
     if data.path and not root.is_dir():
         raise ValueError(
             f"data.path={data.path} is no folder; give aclImdb, which holds train/pos, train/neg and test/…"
         )
     mark = stamp(sorted(file for file in root.rglob("*") if file.is_file())) if data.path else ""
     train, test = (
-        Examples(keep(records, stamp=mark, source=source, split=split, size=data.bytes), length=data.length)
+        Examples(keep(records, stamp=mark, path=data.path, split=split, size=data.bytes), length=data.length)
         for split in ("train", "test")
     )
     return Classification(
@@ -55,27 +56,37 @@ def load(data: Data) -> Classification:
     )
 
 
-def records(source: str, split: str, size: int) -> Iterator[Record]:
+def records(path: str, split: str, size: int) -> Iterator[Record]:
     """The first `size` bytes of the reviews of a split.
 
     Raises ValueError.
     """
-    for place, text, target in _reviews(source, split):
+    for place, text, target in _reviews(path, split):
         if not text:
             raise ValueError(f"{place}: the review is empty; download the data anew")
         yield [text.encode()[:size]], label(target, 2, place)
 
 
-def _reviews(source: str, split: str) -> Iterator[tuple[str, str, int]]:
-    """Place, text and label of the reviews of a split, of the original's folders or of a table of the hub."""
-    root = Path(source).expanduser()
-    if not any((root / part / name).exists() for part in ("train", "test") for name in LABELS):
-        for place, (text, target) in hub_rows(source, split, ("text", "label")):
-            yield place, text, target
-        return
+def _reviews(path: str, split: str) -> Iterator[tuple[str, str, Any]]:
+    """Place, text and label of the reviews of a split: of the hub, of its files, or of the original's folders."""
+    if not path:
+        return _from_table(hub.load(HUB)[split], f"{HUB}, {split}")
+    root = Path(path).expanduser()
+    if files := sorted([*root.glob(f"{split}-*.parquet"), *root.glob(f"*/{split}-*.parquet")]):
+        return _from_table(hub.from_parquet(files), str(files[0]))
+    return _from_folders(root / split)
+
+
+def _from_table(table: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+    rows = hub.records(table, ["text"], where, label="label")
+    return ((f"{where}, row {number}", text, target) for number, (text, target) in enumerate(rows, 1))
+
+
+def _from_folders(split: Path) -> Iterator[tuple[str, str, Any]]:
     for target, name in enumerate(LABELS):
-        files = sorted(require(root / split / name, "aclImdb holds {train,test}/{pos,neg}").glob("*.txt"))
+        what = f"aclImdb holds {{train,test}}/{{pos,neg}}, the hub's folder {split.name}-00000-of-00001.parquet"
+        files = sorted(require(split / name, what).glob("*.txt"))
         if not files:
-            raise ValueError(f"{root / split / name} holds no .txt files; download aclImdb anew")
+            raise ValueError(f"{split / name} holds no .txt files; download aclImdb anew")
         for file in files:
             yield str(file), decode(file.read_bytes(), str(file)), target

@@ -70,6 +70,11 @@ def test_a_value_that_a_mixer_refuses_is_the_users(task):
         build_model(resolve(run("mixer=softmax", "mixer.heads=3"), causal=True), task)
 
 
+def test_a_mixer_of_images_is_refused_where_there_are_none(task):
+    with pytest.raises(UserError, match="gtu_2d mixes the places of a grid, and task=python has sequences"):
+        build_model(resolve(run("mixer=gtu,gtu_2d", "backbone.depth=2"), causal=False), task)
+
+
 @pytest.mark.parametrize("name", names("causal"))
 def test_matched_parameters_agree_within_one_percent(name: str, task):
     reference = count_parameters(build_model(resolve(run("mixer=gtu", "backbone.dim=32"), causal=True), task))

@@ -150,6 +150,20 @@ def test_what_does_not_fit_is_refused(settings: list[str], message: str, files, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_wrong_start_claims_no_folder(files, masked: Path, tmp_path: Path):
+    settings = [*SMALL, *TOKENS, "task=glue", files["glue"], files["bytes"]]
+    for start in ("nowhere", f"{masked}/gtu-0 backbone.dim=16"):
+        line = refused(mixerzoo("train", *settings, *f"start={start}".split(), "out=here", folder=tmp_path))
+        assert "start=" in line
+        assert not (tmp_path / "here").exists()
+    result = mixerzoo("train", *settings, f"start={masked}/gtu-0", "out=here", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (masked / "gtu-0").rename(tmp_path / "away")
+    again = mixerzoo("train", *settings, f"start={masked}/gtu-0", "out=here", folder=tmp_path)
+    (tmp_path / "away").rename(masked / "gtu-0")
+    assert again.returncode == 0, again.stderr
+
+
 def test_a_comparison_fine_tunes_each_mixer_from_its_own_run(files, masked: Path, tmp_path: Path):
     settings = [
         *SMALL,
@@ -166,6 +180,7 @@ def test_a_comparison_fine_tunes_each_mixer_from_its_own_run(files, masked: Path
     assert (tmp_path / "here/results.csv").read_text().startswith("mixer,seed,status,accuracy")
     lost = mixerzoo("compare", *settings, f"start={masked}/{{label}}-{{seed}}", "out=there", folder=tmp_path)
     assert "gtu-1 holds no checkpoint" in refused(lost)
+    assert not (tmp_path / "there").exists()
 
 
 def test_show_prints_recipe_data_and_hours(files, tmp_path: Path):

@@ -83,6 +83,15 @@ print(sum(keep(records, **{**asdict(Data()), 'train': 3000})['label']))
     assert len(list(cache.rglob("*.arrow"))) == 1
 
 
+def test_what_takes_long_is_said_once(cache: Path, caplog):
+    (cache / "file").write_bytes(b"end")
+    for _ in range(2):
+        keep(pairs, sequences=2, file=str(cache / "file"), count=4)
+    assert [record.message for record in caplog.records] == [
+        "reading or drawing examples, once for all runs; kept in the cache of datasets"
+    ]
+
+
 def test_stamps_change_with_the_files(tmp_path):
     (tmp_path / "a").write_text("1")
     before = stamp([tmp_path / "a"])

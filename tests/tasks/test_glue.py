@@ -101,15 +101,26 @@ def test_labels_that_are_none_are_left_out(released: Path):
     assert examples.labels == [1, 0, 2]  # of four rows, one is marked "-"
 
 
-def test_damaged_rows_of_qqp_are_the_known_ones(released: Path, tmp_path: Path):
+def test_damaged_rows_of_qqp_are_the_known_ones(released: Path, tmp_path: Path, caplog):
     assert len(glue_files.read("qqp", "train", str(released)).labels) == 8
+    assert "QQP/train.tsv: 1 rows without all of their columns are left out" in caplog.text
     shutil.copytree(released / "QQP", tmp_path / "QQP")
     with open(tmp_path / "QQP/train.tsv", "a") as file:
-        file.write("7\t8\n" * 9)
+        file.write("7\t8\n" * 20)
+    assert len(glue_files.read("qqp", "train", str(tmp_path)).labels) == 8
+    with open(tmp_path / "QQP/train.tsv", "a") as file:
+        file.write("7\t8\n")
     with pytest.raises(
-        ValueError, match=r"QQP/train.tsv, row 14 has 2 columns between tabs, and at least 6 are wanted"
+        ValueError, match=r"QQP/train.tsv, row 31 has 2 columns between tabs, and at least 6 are wanted"
     ):
         glue_files.read("qqp", "train", str(tmp_path))
+
+
+def test_mrpcs_own_files_are_said_to_be_split_otherwise(released: Path, caplog):
+    glue_files.read("mrpc", "validation", str(released))
+    assert not caplog.records
+    glue_files.read("mrpc", "validation", str(released / "msr"))
+    assert "msr_paraphrase_test.txt: its own test pairs are scored" in caplog.text
 
 
 def test_pairs_are_encoded_as_roberta_does(load):
@@ -161,6 +172,18 @@ def test_scores_are_learnt_over_the_best(load):
         ("sst2", "SST-2/dev.tsv", b"sentence\tlabel\nfilm\t7\n", "row 2: the label '7' must be one of 0, 1"),
         ("sst2", "SST-2/dev.tsv", b"sentence\tlabel\nfilm\t-1\n", "the validation split of sst2 has no labels"),
         ("sst2", "SST-2/dev.tsv", b"sentence\tlabel\n\xe9t\xe9\t1\n", "row 2: byte 0 is not UTF-8"),
+        (
+            "cola",
+            "CoLA/train.tsv",
+            b"gj04\t1\t\tFine.\ngj04\t1\t\tOf cou",
+            "row 2: the file ends in the middle of a text",
+        ),
+        (
+            "qqp",
+            "QQP/train.tsv",
+            b"id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tHow ?\tWhy ?\t1\n1\t3\t4\tWho",
+            "row 3 has 4 columns between tabs, and at least 6 are wanted",
+        ),
         ("cola", "CoLA/train.tsv", b"gj04\t1\t\tFine.\ngj04\t1\n", "row 2 has 2 columns between tabs, and at least 4"),
         (
             "stsb",
@@ -182,6 +205,46 @@ def test_damaged_files_get_one_line(
     with pytest.raises(ValueError, match=message) as caught:
         load(subset, folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (["Fine.", None], [1, 0], r"validation-00000-of-00001.parquet, row 2 has no sentence"),
+        ([1, 2], [1, 0], r"the column sentence holds int64, and text is wanted"),
+        (["Fine.", "Well."], [1, None], r"row 2: the label 'None' must be one of 0, 1"),
+    ],
+)
+def test_damaged_tables_get_one_line(texts: list, labels: list, message: str, tmp_path: Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"sentence": texts, "label": labels})
+    parquet.write_table(table, tmp_path / "validation-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=message):
+        glue_files.read("cola", "validation", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("split", "lost", "there"), [("validation", "dev.tsv", "train.tsv"), ("train", "train.tsv", "dev.tsv")]
+)
+def test_the_originals_do_not_stand_in_for_half_of_glues_files(
+    split: str, lost: str, there: str, released: Path, tmp_path: Path
+):
+    """GLUE's development pairs are some of MRPC's own training pairs, and MRPC's test pairs are not among them."""
+    shutil.copytree(released / "MRPC", tmp_path / "MRPC")
+    shutil.copytree(released / "msr", tmp_path / "MRPC", dirs_exist_ok=True)
+    (tmp_path / "MRPC" / lost).unlink()
+    with pytest.raises(ValueError, match=f"MRPC holds {there} and lacks {lost}; download it again"):
+        glue_files.read("mrpc", split, str(tmp_path))
+
+
+def test_the_folder_of_another_task_is_refused(released: Path, tmp_path: Path):
+    """SST-2 has the columns that CoLA has on the hub."""
+    with pytest.raises(ValueError, match=r"SST-2 is the folder of data.subset=sst2, not of data.subset=cola"):
+        glue_files.read("cola", "train", str(released / "SST-2"))
+    with pytest.raises(ValueError, match="nowhere is no folder; give GLUE's, or the one of CoLA alone"):
+        glue_files.read("cola", "train", str(tmp_path / "nowhere"))
 
 
 def test_unknown_tasks_and_words_are_refused(load):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 import random
 import shutil
 import sys
@@ -32,6 +33,7 @@ from tests.tasks.image_files import (
     write_cifar_binary,
     write_folders,
     write_tiny,
+    write_tiny_parquet,
 )
 
 
@@ -63,13 +65,25 @@ def true_labels(images) -> bool:
     )
 
 
-@pytest.mark.parametrize("write", [write_cifar, write_folders, write_tiny])
-def test_released_formats_are_read_with_their_labels(tmp_path: Path, write):
+@pytest.mark.parametrize(
+    ("write", "classes", "train", "test"),
+    [(write_cifar, 10, 24, 12), (write_folders, 3, 18, 6), (write_tiny, 3, 12, 6), (write_tiny_parquet, 10, 12, 6)],
+)
+def test_released_formats_are_read_with_their_labels(tmp_path: Path, write, classes: int, train: int, test: int):
     images = read(str(write(tmp_path)), None, "images")
     assert true_labels(images)
-    assert images.classes == (10 if write is write_cifar else 3)
-    assert len(images.train.labels) == {write_cifar: 24, write_folders: 18, write_tiny: 12}[write]
-    assert len(images.test.labels) == {write_cifar: 12, write_folders: 6, write_tiny: 6}[write]
+    assert (images.classes, len(images.train.labels), len(images.test.labels)) == (classes, train, test)
+
+
+def test_the_held_out_folder_may_be_called_valid(tmp_path: Path):
+    (write_folders(tmp_path) / "val").rename(tmp_path / "valid")
+    assert len(read(str(tmp_path), None, "images").test.labels) == 6
+
+
+def test_a_byte_order_mark_before_annotations_is_no_name(tmp_path: Path):
+    annotations = write_tiny(tmp_path) / "val" / "val_annotations.txt"
+    annotations.write_bytes(b"\xef\xbb\xbf" + annotations.read_bytes())
+    assert true_labels(read(str(tmp_path), None, "images"))
 
 
 def test_the_hub_and_a_folder_of_its_files_are_read_alike(cifar: Path):
@@ -94,6 +108,10 @@ def test_the_binary_version_of_cifar_is_read(tmp_path: Path):
         (lambda folder: (folder / "data_batch_3.bin").unlink(), r"data_batch_3\.bin is missing"),
         (lambda folder: (folder / "test_batch.bin").write_bytes(b"x" * 3000), r"test_batch\.bin has 3,000 bytes"),
         (lambda folder: (folder / "test_batch.bin").write_bytes(b"\x0b" * 3073), r"image 0 of .* is of class 11"),
+        (
+            lambda folder: os.truncate(folder / "data_batch_2.bin", 3 * 3073),
+            r"data_batch_2\.bin holds 3 images, and an",
+        ),
     ],
 )
 def test_a_harmed_binary_version_is_refused(tmp_path: Path, harm, message: str):
@@ -161,6 +179,15 @@ def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
     assert time.monotonic() - start < 10
 
 
+def test_the_cause_is_the_first_sentence_of_the_first_error():
+    error = ValueError("it failed")
+    error.__cause__ = OSError(
+        "cannot reach hub.invalid:\n offline mode is enabled. To disable it, unset HF_HUB_OFFLINE"
+    )
+    assert hub.cause(error) == "cannot reach hub.invalid: offline mode is enabled"
+    assert hub.cause(OSError()) == "OSError"
+
+
 def damage(root: Path, what: str) -> None:
     """Do to an ImageNet folder what happens to downloads."""
     file = root / "train" / "n00000001" / "n00000001_2.JPEG"
@@ -221,6 +248,11 @@ def rewrite(root: Path, what: str) -> None:
             pyarrow.parquet.write_table(table.replace_schema_metadata(None), file)
     elif what == "other size":
         cifar_table([0, 1], size=(64, 48)).to_parquet(train)
+    elif what == "no image":
+        images = pyarrow.array([None] * 12, pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(test).set_column(0, "img", images), test)
+    elif what == "no rows":
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(test).slice(0, 0), test)
     elif what == "empty image":
         images = [{"bytes": b"", "path": None}] * 12
         table = pyarrow.parquet.read_table(test).set_column(0, "img", pyarrow.array(images))
@@ -232,20 +264,39 @@ def rewrite(root: Path, what: str) -> None:
     [
         ("truncated", r"train-00000-of-00001\.parquet is damaged or half downloaded"),
         ("half there", r"holds 1 of the 2 parquet files of the train split; download the rest"),
-        ("no test", r"has the splits train; it needs train, and one of validation, val, test"),
+        ("no test", r"has the splits train; it needs train, and one of validation, valid, val, test"),
         ("other names", r"holds no parquet file called as on the hub"),
         ("wrong column", r"the train split has the columns picture, label; it needs image or img, and label"),
         ("no images", r"the train split's img holds no images"),
         ("words", r"the train split's label is string; it must be a class's number"),
         ("label -1", r"row 2 of the train split has the label -1, which is no class: -1 says that its labels are not"),
-        ("other size", r"row 0 of the train split has 64 x 48 pixels, and CIFAR-10's images have 32 x 32"),
+        ("other size", r"row 0 of the train split has 64 x 48 pixels; this task is for 32 x 32"),
         ("empty image", r"row 0 of the test split is an empty image file"),
+        ("no image", r"/plain, row 0 of the test split is an empty image file"),
+        ("no rows", r"test-00000-of-00001\.parquet holds no rows; download it again"),
     ],
 )
 def test_damaged_parquet_files_get_one_clear_line(tmp_path: Path, what: str, message: str):
-    rewrite(write_cifar(tmp_path), what)
+    rewrite(write_cifar(tmp_path / "plain"), what)
     with pytest.raises(ValueError, match=message):
-        task("cifar10", tmp_path)
+        task("cifar10", tmp_path / "plain")
+
+
+def test_one_image_of_another_size_is_named(tmp_path: Path):
+    file = write_cifar(tmp_path) / "plain_text" / "train-00000-of-00001.parquet"
+    images = pyarrow.parquet.read_table(file).to_pydict()
+    images["img"][7] = cifar_table([1], size=(28, 30)).with_format("arrow")[0]["img"][0].as_py()
+    table = pyarrow.table(images, schema=pyarrow.parquet.read_schema(file))
+    pyarrow.parquet.write_table(table, file)
+    found = task("cifar10", tmp_path, validation=4)
+    with pytest.raises(DataError, match=r"row 7 of the train split has 28 x 30 pixels; this task is for 32 x 32"):
+        [found.batch(20, seed=0, step=step) for step in range(2)]
+
+
+@pytest.mark.parametrize("augment", ["rand-m10-inc1", "v0"])
+def test_augmentation_may_be_as_strong_as_it_can(cifar: Path, augment: str):
+    found = task("cifar10", cifar, validation=4, augment=augment)
+    assert torch.stack([found.batch(100, seed=0, step=step)[0] for step in range(2)]).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -266,6 +317,19 @@ def test_damaged_annotations_get_one_clear_line(tmp_path: Path, line: str | None
         read(str(tmp_path), None, "images")
 
 
+def test_validation_images_may_be_moved_into_their_classes(tmp_path: Path):
+    """As many scripts do, and leave the annotations."""
+    val = write_tiny(tmp_path) / "val"
+    for line in (val / "val_annotations.txt").read_text().splitlines():
+        name, wnid = line.split("\t")[:2]
+        (val / wnid / "images").mkdir(parents=True, exist_ok=True)
+        (val / "images" / name).rename(val / wnid / "images" / name)
+    (val / "images").rmdir()
+    images = read(str(tmp_path), None, "images")
+    assert true_labels(images)
+    assert len(images.test.labels) == 6
+
+
 def test_annotations_that_are_no_text_get_one_clear_line(tmp_path: Path):
     (write_tiny(tmp_path) / "val" / "val_annotations.txt").write_bytes(b"val_0.JPEG\t\xff\xfe\n")
     with pytest.raises(ValueError, match=r"val_annotations\.txt is no UTF-8 text"):
@@ -279,6 +343,14 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, loaders: int):
     found = task("images", tmp_path, size=16, patch=8, loaders=loaders, mixup=0.0, cutmix=0.0)
     with pytest.raises(DataError, match=r"n00000001_2\.JPEG is no image that can be read \(.*\); download it again"):
         [found.batch(6, seed=0, step=step) for step in range(3)]
+
+
+def test_what_is_no_image_at_all_is_said_in_words(tmp_path: Path):
+    pointer = write_folders(tmp_path) / "train" / "n00000001" / "n00000001_2.JPEG"
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    images = read(str(tmp_path), None, "images")
+    with pytest.raises(DataError, match=r"n00000001_2\.JPEG is no image that can be read \(of no known format\)"):
+        [images.train.decode(row) for row in range(len(images.train.labels))]
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,16 @@ def test_a_killed_process_leaves_no_half_file(own_cache: Path):
             "wiki.train.raw ends in the middle of a",
         ),
         (
+            lambda folder: (folder / "wiki.valid.raw").rename(folder / "wiki.valid.tokens"),
+            r"mixes forms of WikiText \(wiki.train.raw, wiki.valid.tokens, wiki.test.raw\); give three files of",
+        ),
+        (
+            lambda folder: (folder / "wiki.train.raw").write_bytes(
+                b"version https://git-lfs.github.com/spec/v1\nsize 5\n"
+            ),
+            "wiki.train.raw is git-lfs's pointer to a file, not the file: fetch it with git lfs pull",
+        ),
+        (
             lambda folder: (folder / "wiki.train.raw").write_bytes(ARTICLE + b" a \xff b \n"),
             r"wiki.train.raw, row 9: byte 3 is not UTF-8",
         ),
@@ -227,16 +237,82 @@ def test_damaged_parquet_gets_one_line(tmp_path: Path):
     content = shard.read_bytes()
     shard.write_bytes(content[: len(content) // 2])
     with pytest.raises(
-        ValueError, match=r"train-00001-of-00002.parquet is no whole parquet file .*: download it again"
+        ValueError,
+        match=r"train-00001-of-00002.parquet is no whole parquet file \(Parquet magic .*\): download it again",
     ):
         load(folder)
     shard.unlink()
     with pytest.raises(ValueError, match=r"lacks shard 1 of 2 beside train-00000-of-00002\.parquet"):
         load(folder)
+    parquet.write_table(pyarrow.table({"sentence": ["a"]}), shard)
+    with pytest.raises(
+        ValueError, match=r"00001-of-00002.parquet has the columns sentence, and train-00000-of-00002.parquet .* text"
+    ):
+        load(folder)
     parquet.write_table(pyarrow.table({"sentence": ["a"]}), folder / "test-00000-of-00001.parquet")
     shard.write_bytes(content)
     with pytest.raises(ValueError, match="has the columns sentence, and text is wanted"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1, 2, 3], r"the column text holds int64, and text is wanted"),
+        (["a", "", None], r"row 3 has no text"),
+        ([], r"validation-00000-of-00001.parquet holds no rows: download it again"),
+    ],
+)
+def test_rows_that_are_no_text_get_one_line(tmp_path: Path, column: list, message: str):
+    import pyarrow
+    from pyarrow import parquet
+
+    folder = write_wikitext_parquet(tmp_path / "hub")
+    parquet.write_table(pyarrow.table({"text": column}), folder / "validation-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_a_table_of_broken_text_gets_one_line(tmp_path: Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    folder = write_wikitext_parquet(tmp_path / "hub")
+    ends = pyarrow.py_buffer(np.array([0, 1, 3], np.int32).tobytes())
+    broken = pyarrow.StringArray.from_buffers(2, ends, pyarrow.py_buffer(b"ab\xff"))
+    parquet.write_table(pyarrow.table({"text": broken}), folder / "test-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"test-00000-of-00001.parquet, one of rows 1 to 1000: a text is not UTF-8"):
+        load(folder)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path):
+    folder = write_wikitext(tmp_path / "raw")
+    before = load(folder).data_hash
+    (folder / "wiki.train.raw").write_bytes(b"\xef\xbb\xbf" + (folder / "wiki.train.raw").read_bytes())
+    assert load(folder).data_hash == before
+
+
+def test_a_tokenizer_cuts_and_pads_nothing(tmp_path: Path):
+    """Whatever its file asks for."""
+    import tokenizers
+
+    folder = write_tokenizer(tmp_path / "bytes")
+    library = tokenizers.ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    library.enable_truncation(4)
+    library.enable_padding(length=8)
+    library.save(str(tmp_path / "tokenizer.json"))
+    cut = tokenizer.load(str(tmp_path / "tokenizer.json"), [], "")
+    assert [len(row) for row in cut.encode(["The Bill", "a"])] == [8, 1]
+
+
+def test_text_that_a_tokenizer_cannot_express_gets_one_line(tmp_path: Path):
+    import tokenizers
+
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel({"</s>": 0, "known": 1}, unk_token="<unk>"))
+    library.save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.load(str(tmp_path / "tokenizer.json"), [], "")
+    with pytest.raises(ValueError, match=r"data.tokenizer=.*tokenizer.json cannot encode the text: .*"):
+        list(words.encode(["unknown"]))
 
 
 @pytest.mark.parametrize(
