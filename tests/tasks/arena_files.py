@@ -71,7 +71,7 @@ def write_image(folder: Path) -> None:
         parquet.write_table(table, folder / "plain_text" / f"{split}-00000-of-00001.parquet")
 
 
-def write_pathfinder(folder: Path, *, size: int = 32, count: int = 10) -> None:
+def write_pathfinder(folder: Path, *, size: int = 32, count: int = 10, empty: tuple[int, ...] = (3,)) -> None:
     """Two parts of `count` images each; the fourth of the first part is empty, as one of the release is."""
     level = folder / "curv_contour_length_14"
     (level / "metadata").mkdir(parents=True)
@@ -79,7 +79,7 @@ def write_pathfinder(folder: Path, *, size: int = 32, count: int = 10) -> None:
         (level / "imgs" / str(part)).mkdir(parents=True)
         lines = []
         for row, picture in enumerate(pictures(count, size, size)):
-            content = b"" if (part, row) == (0, 3) else png(picture)
+            content = b"" if part == 0 and row in empty else png(picture)
             (level / "imgs" / str(part) / f"sample_{row}.png").write_bytes(content)
             lines.append(f"imgs/{part} sample_{row}.png {row} {row % 2} 1.0 14 4 2 0.5 1 1\n")
         (level / "metadata" / f"{part}.npy").write_text("".join(lines))
