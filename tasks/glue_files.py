@@ -33,9 +33,7 @@ class Subset:
     released: dict[str, tuple[tuple[str, ...], ...]] | None = None  # files that make up a split; else SPLITS
     positions: tuple[int, ...] | None = None  # of texts and label in files without a header
     columns: int = 0  # that such files have at the least
-    damaged: int = (
-        0  # rows without all of their columns that a released file holds: QQP's first one, of broken questions
-    )
+    damaged: int = 0  # rows that lack columns in a released file: 21 in the first one of QQP, of questions with breaks
     original: str = ""  # what it means to read the original's files
 
 
