@@ -169,5 +169,7 @@ class LongShortAttention(Mixer):
 
 
 def _hide(scores: Tensor, unseen: Tensor) -> Tensor:
-    """The lowest number where `unseen`: a row that sees nothing stays finite."""
+    """Scores in at least float32, the lowest number where `unseen`: a row that sees nothing stays finite."""
+    if scores.dtype != wide(scores):  # what overflows is still above what is unseen
+        scores = scores.clamp_min(torch.finfo(scores.dtype).min).to(wide(scores))
     return scores.masked_fill(unseen, torch.finfo(scores.dtype).min)

@@ -30,6 +30,6 @@ class _ExactLinear(torch.autograd.Function):
         ctx: Any, dy: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        rows = dy.flatten(0, -2)
+        rows = dy.reshape(-1, dy.shape[-1])
         with without_autocast(dy):
-            return dy @ weight, rows.T @ x.flatten(0, -2), rows.sum(0)
+            return dy @ weight, rows.T @ x.reshape(-1, x.shape[-1]), rows.sum(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def whole_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """y_i = (sum over all j of k_j v_j^T)^T q_i: (B, H, N, V), in O(N K V), of the dtype of v."""
+    """y_i = (sum over all j of k_j v_j^T)^T q_i: (B, H, N, V), in O(N K V), products and results in the dtype of v."""
     return q.to(v.dtype) @ (k.to(v.dtype).transpose(-1, -2) @ v)
 
 

@@ -13,12 +13,13 @@ def wide(*tensors: Tensor) -> torch.dtype:
 
 
 def products(x: Tensor) -> torch.dtype:
-    """The dtype for matrix products whose sums are wide: bfloat16 where a linear layer of x would give that, else wide.
+    """The dtype of matrix products that sum over tokens: bfloat16 where a linear layer of x would give that, else wide.
 
-    Not float16: what is summed over tokens may be too large for it.
+    Sums of bfloat16 numbers are taken in float32, and rounded once. Not float16: they may be too large for it.
     """
     device = x.device.type
-    given = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    casts = torch.is_autocast_enabled(device) and x.dtype != torch.float64  # which autocast leaves alone
+    given = torch.get_autocast_dtype(device) if casts else x.dtype
     return given if given == torch.bfloat16 else wide(x)
 
 

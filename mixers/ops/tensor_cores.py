@@ -15,6 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from mixers.ops.circular import by_channel
 
+LONGEST_MONARCH = {torch.bfloat16: 8192, torch.float16: 8192, torch.float32: 4096}
+"""The most tokens whose transform a multiprocessor holds."""
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -64,7 +67,7 @@ class Monarch:
     def gradients(
         self, dy: Tensor, rows: Tensor, of_coefficients: bool, of_x: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """By the coefficients and by x: one kernel gives both, which share a transform."""
+        """By the coefficients and by x, wanted or not: one kernel gives both, which share a transform."""
         from mixers.ops.kernels.monarch import gradients
 
         return gradients(self.values, self.scale, dy, rows, self.lowest, self.lowest + self.coefficients.shape[1] - 1)
@@ -72,21 +75,37 @@ class Monarch:
 
 def require_tensor_cores(backend: str, x: Tensor) -> None:
     """Raise ValueError unless the kernels can run on x."""
-    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"backend={backend!r} takes float32, float16 and bfloat16, not {x.dtype}")
+    require_dtype(backend, x.dtype)
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(f"backend={backend!r} needs a GPU, and x is on {x.device}")
+    if backend == "monarch":
+        require_short(x.shape[1], x.dtype)
+
+
+def require_dtype(backend: str, dtype: torch.dtype) -> None:
+    """Raise ValueError for one that the kernels do not know."""
+    if dtype not in LONGEST_MONARCH:
+        raise ValueError(f"backend={backend!r} takes float32, float16 and bfloat16, not {dtype}")
+
+
+def require_short(length: int, dtype: torch.dtype) -> None:
+    """Raise ValueError for more tokens than a transform on chip takes."""
+    if length > LONGEST_MONARCH[dtype]:
+        raise ValueError(f"backend='monarch' takes up to {LONGEST_MONARCH[dtype]:,} tokens of {dtype}, not {length:,}")
 
 
 def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
     """Tiles of coefficients (D, lags) for inputs of `dtype`; the product is differentiable by the coefficients."""
     from mixers.ops.kernels.tiles import table
 
+    require_dtype("tiles", dtype)
     return Tiles(coefficients, lowest, *table(coefficients.detach().float(), lowest, dtype))
 
 
-def make_monarch(coefficients: Tensor, lowest: int, length: int) -> Monarch:
-    """As `make_tiles`, for up to `length` tokens of any dtype."""
+def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
+    """As `make_tiles`, for up to `length` tokens."""
+    require_dtype("monarch", dtype)
+    require_short(length, dtype)
     from mixers.ops.kernels.monarch import spectrum
 
     return Monarch(coefficients, lowest, *spectrum(coefficients.detach().float(), lowest, length))

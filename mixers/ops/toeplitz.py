@@ -13,12 +13,20 @@ from torch import Tensor
 
 from mixers.ops.fourier import circular_product, spectrum
 from mixers.ops.precision import wide, without_autocast
-from mixers.ops.tensor_cores import Monarch, Tiles, kernel_product, make_monarch, make_tiles, require_tensor_cores
+from mixers.ops.tensor_cores import (
+    LONGEST_MONARCH,
+    Monarch,
+    Tiles,
+    kernel_product,
+    make_monarch,
+    make_tiles,
+    require_tensor_cores,
+)
 
 BACKENDS = ("dense", "fft", "tiles", "monarch")
 
-LONGEST_TILES, LONGEST_MONARCH = 2048, 8192
-"""Up to these N, on an H100, tiles of the matrix were seen to take the least time, and then transforms on chip."""
+LONGEST_TILES = 2048
+"""Up to this N tiles of the matrix were seen to take less time than transforms, on an H100."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,11 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
     backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
     tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, for up to
-    8,192 tokens, in float16 for half precision. The last two are for CUDA and have first derivatives only. "auto" takes
-    what `toeplitz_backend` says, or what the coefficients were prepared for.
+    8,192 tokens in half precision, computed in float16, and 4,096 in float32. The last two are for CUDA and have first
+    derivatives only. "auto" takes what `toeplitz_backend` says, or what the coefficients were prepared for.
     Dense and fft compute in at least float32, under autocast too. By fft and monarch, errors are relative to the
-    largest value of a sequence. Returns the dtype of x. Raises ValueError on other shapes and dtypes, and for a backend
-    that cannot run.
+    largest value of a sequence, earlier or later: by monarch in half precision, about 1e-4 of it. Returns the dtype of
+    x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
@@ -91,7 +99,7 @@ def prepare(coefficients: Tensor, n: int, dtype: torch.dtype, *, backend: str = 
     if backend == "tiles":
         return Prepared(make_tiles(kernel, lowest, dtype), n, causal, dtype)
     if backend == "monarch":
-        return Prepared(make_monarch(kernel, lowest, n), n, causal, dtype)
+        return Prepared(make_monarch(kernel, lowest, n, dtype), n, causal, dtype)
     size = padded_size(n)
     if not causal:  # lag k stands at index k modulo size
         gap = kernel.new_zeros(kernel.shape[0], size - len(coefficients))
@@ -119,7 +127,7 @@ def toeplitz_backend(backend: str, x: Tensor) -> str:
     """The backend that `backend` stands for, given x (B, N, D).
 
     "auto" is, on a GPU with tensor cores, tiles for N up to LONGEST_TILES in bfloat16 and float16, and in float32 where
-    torch.set_float32_matmul_precision allows TF32; monarch for N up to LONGEST_MONARCH in half precision; else fft.
+    torch.set_float32_matmul_precision allows TF32; monarch for N up to 8,192 in half precision; else fft.
     Raises ValueError for one that does not exist or cannot run.
     """
     if require_toeplitz_backend(backend) in ("tiles", "monarch"):
@@ -130,7 +138,7 @@ def toeplitz_backend(backend: str, x: Tensor) -> str:
         return "fft"
     if x.shape[1] <= LONGEST_TILES:
         return "tiles"
-    return "monarch" if x.shape[1] <= LONGEST_MONARCH and x.dtype != torch.float32 else "fft"
+    return "monarch" if x.dtype != torch.float32 and x.shape[1] <= LONGEST_MONARCH[x.dtype] else "fft"
 
 
 def _on_tensor_cores(x: Tensor) -> bool:

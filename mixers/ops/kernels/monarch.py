@@ -30,17 +30,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from mixers.ops.kernels.tiles import precision
 
-LONGEST = 8192
-"""The most tokens whose transform a multiprocessor holds."""
-
 HEADROOM: tl.constexpr = tl.constexpr(16.0)
 """About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S): float16 ends at 65,504."""
 
 
 def sides(length: int) -> tuple[int, int]:
     """R and S for sequences of up to `length` tokens; smaller matrices would be too narrow for Hopper's products."""
-    if length > LONGEST:
-        raise ValueError(f"backend='monarch' takes up to {LONGEST:,} tokens, not {length:,}")
     return (64, 64) if length <= 64 * 64 else (128, 64)
 
 
@@ -72,10 +67,14 @@ def _pair(table, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return tl.load(place), tl.load(place + ROWS * COLUMNS)
 
 
+TINY: tl.constexpr = tl.constexpr(2.0**-126)
+"""The least number that is not subnormal: a GPU may take smaller ones for zero."""
+
+
 @triton.jit
 def _power_of_two(size):
-    """The greatest one that is not above `size`; the least normal one for less."""
-    bits = tl.maximum(size, 1.1754943508222875e-38).to(tl.int32, bitcast=True)
+    """The greatest one that is not above `size`; TINY for less."""
+    bits = tl.maximum(size, TINY).to(tl.int32, bitcast=True)
     return (bits & 0x7F800000).to(tl.float32, bitcast=True)
 
 
@@ -147,6 +146,7 @@ def _spectrum(
     inside = BELOW & (place >= 0) & (place < -lowest)
     below = tl.load(start + place.to(tl.int64) * lag_stride, mask=inside, other=0.0)
     divisor = _power_of_two(tl.sum(tl.abs(above)) + tl.sum(tl.abs(below))) / HEADROOM
+    divisor = tl.maximum(divisor, TINY)
     real, imaginary = _transform(above / divisor, left, factors, right, ROWS, COLUMNS, "tf32x3")
     if BELOW:
         c, d = _transform(below / divisor, left, factors, right, ROWS, COLUMNS, "tf32x3")

@@ -23,6 +23,11 @@ def test_derivatives_are_those_of_the_plain_map():
     assert torch.autograd.gradgradcheck(exact_linear, arguments(torch.float64))
 
 
+def test_one_token_alone():
+    x, weight, bias = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((3,), (2, 3), (2,)))
+    assert torch.autograd.gradcheck(exact_linear, (x, weight, bias))
+
+
 def test_derivatives_keep_their_dtype_under_autocast():
     inputs = arguments(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mixers.ops.linear_attention import causal_product, causal_product_reference
+from mixers.ops.precision import products
 
 
 def draw_inputs(batch: int, length: int, width: int, seed: int, *, decay: bool) -> list[Tensor]:
@@ -64,3 +65,21 @@ def test_values_in_bfloat16_round_products_and_not_sums(decay: bool):
     assert y.dtype == after.dtype == torch.float32
     torch.testing.assert_close(y, exact, rtol=2e-2, atol=0)
     torch.testing.assert_close(after, exact_after, rtol=3e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "expected"),
+    [
+        (torch.float32, None, torch.float32),
+        (torch.bfloat16, None, torch.bfloat16),
+        (torch.float16, None, torch.float32),
+        (torch.float32, torch.bfloat16, torch.bfloat16),
+        (torch.float32, torch.float16, torch.float32),
+        (torch.float64, torch.bfloat16, torch.float64),
+    ],
+)
+def test_products_are_in_bfloat16_where_those_of_a_layer_are(dtype, autocast, expected):
+    x, layer = torch.ones(1, 2, dtype=dtype), torch.nn.Linear(2, 2, dtype=dtype)
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        assert products(x) == expected
+        assert (layer(x).dtype == torch.bfloat16) == (expected == torch.bfloat16)

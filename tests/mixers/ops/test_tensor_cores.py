@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from mixers.ops.toeplitz import prepare, toeplitz_matmul
+from mixers.ops.toeplitz import prepare, toeplitz_backend, toeplitz_matmul
 
 BACKENDS = ("tiles", "monarch")
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3}  # the interpreter has no bfloat16
@@ -56,12 +56,32 @@ def test_lengths_around_the_width_of_a_tile(length, causal):
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("length", [4095, 4096, 4097])
-def test_lengths_around_the_size_of_a_transform(length, causal):
+@pytest.mark.parametrize(("length", "dtype"), [(4095, torch.float32), (4096, torch.float32), (4097, torch.float16)])
+def test_lengths_around_the_size_of_a_transform(length, dtype, causal):
     coefficients = torch.randn(length if causal else 2 * length - 1, 1)
-    x, weight = torch.randn(1, length, 1), torch.randn(1, length, 1)
+    x, weight = torch.randn(1, length, 1).to(dtype), torch.randn(1, length, 1).to(dtype)
     exact = results(coefficients.double(), x.double(), weight.double(), causal, "fft")
-    expect_near(results(coefficients, x, weight, causal, "monarch"), exact, 1e-5)
+    expect_near(results(coefficients, x, weight, causal, "monarch"), exact, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_large_future_moves_the_past_by_roundings_alone(backend):
+    coefficients, x = torch.randn(300, 2), torch.randn(1, 300, 2).half()
+    other = x.clone()
+    other[:, 150:] = 100 * torch.randn(1, 150, 2)
+    first, second = (toeplitz_matmul(coefficients, each, causal=True, backend=backend).float() for each in (x, other))
+    bound = 0 if backend == "tiles" else 1e-3 * second.abs().max()
+    assert (first - second)[:, :128].abs().max() <= bound
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_coefficients_of_zero_give_zero(backend):
+    coefficients, x = torch.zeros(70, 2, requires_grad=True), torch.randn(2, 70, 2, requires_grad=True)
+    y = toeplitz_matmul(coefficients, x, causal=True, backend=backend)
+    dcoefficients, dx = torch.autograd.grad(y.sum(), (coefficients, x))
+    assert not y.any()
+    assert not dx.any()
+    assert dcoefficients.isfinite().all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -73,7 +93,7 @@ def test_float16_holds_coefficients_of_any_size(size, input_size, backend):
 
 
 def test_transforms_of_the_largest_numbers_fit_into_float16():
-    x, coefficients = torch.full((1, 4096, 1), 65_000.0).half(), torch.full((4096, 1), 1 / 4096)  # a running mean
+    x, coefficients = torch.full((1, 8192, 1), 65_000.0).half(), torch.full((8192, 1), 1 / 8192)  # a running mean
     y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch")
     expect_near([y.double()], [toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")], 2e-3)
 
@@ -114,6 +134,8 @@ def test_what_cannot_run_is_refused(backend, monkeypatch):
     coefficients, x = torch.ones(5, 2, requires_grad=True), torch.ones(1, 5, 2)
     with pytest.raises(ValueError, match=r"takes float32, float16 and bfloat16, not torch.float64"):
         toeplitz_matmul(coefficients, x.double(), causal=True, backend=backend)
+    with pytest.raises(ValueError, match=r"takes float32, float16 and bfloat16, not torch.float64"):
+        prepare(coefficients, 5, torch.float64, backend=backend)
     with pytest.raises(ValueError, match=r"prepared for x of torch.float16, not torch.float32"):
         toeplitz_matmul(prepare(coefficients, 5, torch.float16, backend=backend), x, causal=True)
     y = toeplitz_matmul(coefficients, x, causal=True, backend=backend)
@@ -145,6 +167,10 @@ def test_the_products_of_transforms_are_counted():
     assert counter.get_total_flops() == 5 * 3 * 2 * 12 * 64**3  # five transforms, of six products each
 
 
-def test_longer_sequences_than_fit_on_chip_are_refused():
-    with pytest.raises(ValueError, match="takes up to 8,192 tokens, not 8,193"):
-        toeplitz_matmul(torch.ones(8193, 1), torch.ones(1, 8193, 1), causal=True, backend="monarch")
+@pytest.mark.parametrize(("dtype", "longest"), [(torch.float32, 4096), (torch.float16, 8192)])
+def test_longer_sequences_than_fit_on_chip_are_refused(dtype, longest):
+    coefficients, x = torch.ones(longest + 1, 1), torch.ones(1, longest + 1, 1, dtype=dtype)
+    with pytest.raises(ValueError, match=f"takes up to {longest:,} tokens of {dtype}, not {longest + 1:,}"):
+        toeplitz_backend("monarch", x)
+    with pytest.raises(ValueError, match=f"takes up to {longest:,} tokens of {dtype}, not {longest + 1:,}"):
+        prepare(coefficients, longest + 1, dtype, backend="monarch")
