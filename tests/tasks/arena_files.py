@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from PIL import Image
 
+import tasks
+
 
 def png(pixels: np.ndarray, width: int | None = None) -> bytes:
     """The file of an image; one with another `width` says something false about itself."""
@@ -97,3 +99,14 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "lra/pathfinder": write_pathfinder,
     "lra/pathx": write_pathx,
 }
+
+OPTIONS = {
+    "lra/listops": {"length": 32},
+    "lra/text": {"bytes": 20, "length": 32},
+    "lra/retrieval": {"bytes": 20, "length": 32},
+}
+
+
+def released(name: str, folder: Path, **options):
+    """A task on what its writer has written, of short sequences."""
+    return tasks.load(name, tasks.data_options(name)(path=str(folder), **OPTIONS.get(name, {}), **options))

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import tasks
+from tasks.image_classification import ImageClassification
+
 COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 30), (30, 220, 220), (220, 30, 220)]
 
 
@@ -92,3 +95,8 @@ def write_tiny(root: Path, *, train: int = 4, val: int = 6) -> Path:
     picture(0, 0, (64, 64)).save(root / "test" / "images" / "test_0.JPEG")
     (root / "wnids.txt").write_text("n00000000\nn00000001\nn00000002\n")
     return root
+
+
+def task(name: str, path: Path | str = "", **options) -> ImageClassification:
+    """A task on the files of `path`."""
+    return tasks.load(name, tasks.data_options(name)(path=str(path), **options))  # pyright: ignore[reportReturnType]
