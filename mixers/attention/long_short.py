@@ -100,7 +100,7 @@ class LongShortAttention(Mixer):
             for part in (self._split(k), self._split(v), real[:, None, :, None])
         )  # (B, H, G, W + 2 reach, ·)
         q = blocks(q, self.window)
-        short = _hide(q @ keys.transpose(-1, -2), seen.transpose(-1, -2) == 0)
+        short = hide(q @ keys.transpose(-1, -2), seen.transpose(-1, -2) == 0)
         return self._mix(short, q @ long_keys.transpose(-1, -2), values, long_values)[:, : x.shape[1]]
 
     def _past(self, q: Tensor, k: Tensor, v: Tensor, logits: Tensor) -> tuple[Tensor, State]:
@@ -112,13 +112,13 @@ class LongShortAttention(Mixer):
         vector = torch.arange(state["long_keys"].shape[2], device=q.device)
         distance = (place // self.chunk * self.rank - 1)[:, None] - vector  # below 0: of a chunk not yet complete
         far = q @ state["long_keys"].transpose(-1, -2) + self.distances.vectors(q, distance)
-        long = blocks(_hide(far, distance < 0), window)
+        long = blocks(hide(far, distance < 0), window)
         keys, values = (around(self._short(part), window, before=window, after=0) for part in (k, v))
         content = blocks(q + self.distances.content_bias, window) @ keys.transpose(-1, -2)
         short = content + along_band(blocks(self.distances.tokens(q, window), window))
         lag = torch.arange(window, device=q.device)[:, None] + window - torch.arange(2 * window, device=q.device)
         exists = around(q.new_ones(1, 1, length, 1), window, before=window, after=0).transpose(-1, -2) > 0
-        short = _hide(short, ~((lag >= 0) & (lag < window) & exists))
+        short = hide(short, ~((lag >= 0) & (lag < window) & exists))
         y = self._mix(short, long, values, state["long_values"][:, :, None])
         return y[:, :length], state
 
@@ -168,7 +168,7 @@ class LongShortAttention(Mixer):
         }
 
 
-def _hide(scores: Tensor, unseen: Tensor) -> Tensor:
+def hide(scores: Tensor, unseen: Tensor) -> Tensor:
     """Scores in at least float32, the lowest number where `unseen`: a row that sees nothing stays finite."""
     if scores.dtype != wide(scores):  # what overflows is still above what is unseen
         scores = scores.clamp_min(torch.finfo(scores.dtype).min).to(wide(scores))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mixers import build
+from mixers.attention.long_short import hide
 
 HEADS, WIDTH = 2, 3
 
@@ -149,3 +150,8 @@ def test_parameters_are_the_papers():
 def test_bad_sizes_get_one_clear_line(keyword: str):
     with pytest.raises(ValueError, match=f"long_short: {keyword}=0 must be at least 1"):
         build("long_short", 8, causal=True, **{keyword: 0})
+
+
+def test_a_score_that_overflows_is_above_one_that_is_hidden():
+    scores = hide(torch.tensor([-torch.inf, 5.0]).half(), torch.tensor([False, True]))
+    assert scores.softmax(-1).tolist() == [1.0, 0.0]

@@ -198,8 +198,8 @@ FAULTS = [
         "a chunk seen before it is complete",
         "long_short",
         LONG_SHORT,
-        "_hide(far, distance < 0)",
-        "_hide(far, distance < -self.rank)",
+        "hide(far, distance < 0)",
+        "hide(far, distance < -self.rank)",
         "causal",
     ),
     Fault(
