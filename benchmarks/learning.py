@@ -1,14 +1,14 @@
 """Whether every row of the registry learns to use what other tokens say.
 
-    python benchmarks/learning.py [--mixers gtu,fnet] [--tokens 800000] [--listops-tokens 300000] [--seed 0]
+    python benchmarks/learning.py [--mixers gtu,fnet] [--tokens 800000] [--listops-tokens 2000000] [--seed 0]
                                   [--folder runs/learning] [--out learning.csv] [key=value ...]
 
 Run from the repository root. Causal rows train on `python` at the settings of tasks/python.yaml but for the budget:
 bits per byte on the held-out test text, beside the same row, trained the same, whose every token is a sequence of its
 own (benchmarks/alone.py: same projections, gates and parameters, no token meets another), and beside the order-1 count
-model. Rows without a causal form train on `listops` at its recipe with another budget: accuracy on the test lists
-beside the baseline that knows the root operator alone. Two comparisons in --folder, two workers with one thread each;
-stopped and started again, the command goes on.
+model. Bidirectional rows train on `listops` at its recipe: accuracy on the test lists beside the baseline that knows
+the root operator alone. Two comparisons in --folder, two workers with one thread each; stopped and started again, the
+command goes on.
 """
 
 import argparse
@@ -98,22 +98,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixers", type=lambda text: text.split(","), default=names())
     parser.add_argument("--tokens", type=int, default=800_000)
-    parser.add_argument("--listops-tokens", type=int, default=300_000)
+    parser.add_argument("--listops-tokens", type=int, default=2_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("settings", nargs="*", help="key=value settings of both tasks, such as backbone.dim=32")
     options, console = parser.parse_intermixed_args(), Console(width=140)
-    with_causal = [name for name in options.mixers if "causal" in card(name).claims]
-    others = [name for name in options.mixers if name not in with_causal]
+    with_causal, with_bidirectional = (
+        [name for name in options.mixers if form in card(name).claims] for form in ("causal", "bidirectional")
+    )
     write_registry(options.folder / "alone.registry.yaml", with_causal)
     tables: list[tuple[str, list[str], list[list[Any]]]] = []
     if with_causal:
         title = f"python, {options.tokens:,} tokens, seed {options.seed}"
         tables.append((title, CAUSAL, causal(with_causal, options, console)))
-    if others:
+    if with_bidirectional:
         title = f"listops, {options.listops_tokens:,} tokens, seed {options.seed}"
-        tables.append((title, BIDIRECTIONAL, bidirectional(others, options, console)))
+        tables.append((title, BIDIRECTIONAL, bidirectional(with_bidirectional, options, console)))
     for title, headers, rows in tables:
         show(title, headers, rows, console)
     if options.out:

@@ -160,12 +160,6 @@ def spectral(change: Callable[[], nn.Module], *, grid: tuple[int, ...] = (LENGTH
     return lambda causal: equations(plain.Spectral(axes, grid, change(), residual))
 
 
-def gfnet_tnn(causal: bool) -> Made:
-    if causal:
-        return equations(plain.MaskedSpectral(LENGTH, plain.Gains(LENGTH, DIM), False))
-    return equations(plain.Spectral((1,), (LENGTH,), plain.Gains(LENGTH // 2 + 1, DIM), False))
-
-
 BESIDE: dict[str, Callable[[bool], Made]] = {
     "softmax": softmax,
     "softmax_rope": softmax_rope,
@@ -194,12 +188,10 @@ BESIDE: dict[str, Callable[[bool], Made]] = {
     "dss_softmax_tnn": space(lambda kernels: plain.Diagonal(DIM, 64, kernels, normalised=True), gated=False),
     "gss": gss,
     "fnet": lambda causal: equations(plain.FourierMixer()),
-    "fnet_tnn": lambda causal: equations(plain.MaskedFourierMixer(DIM, LENGTH)),
     "gfnet": spectral(lambda: plain.Gains(LENGTH // 2 + 1, DIM)),
-    "gfnet_tnn": gfnet_tnn,
+    "gfnet_tnn": spectral(lambda: plain.Gains(LENGTH // 2 + 1, DIM)),
     "gfnet_2d": spectral(lambda: plain.Gains(GRID[0], GRID[1] // 2 + 1, DIM), grid=GRID),
     "afno": spectral(lambda: plain.Blocks(DIM, 8, 0.01), residual=True),
-    "afno_tnn": lambda causal: equations(plain.MaskedSpectral(LENGTH, plain.Blocks(DIM, 8, 0.01), True)),
     "afno_2d": spectral(lambda: plain.Blocks(DIM, 8, 0.01), grid=GRID, residual=True),
 }
 

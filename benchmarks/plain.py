@@ -177,21 +177,6 @@ class Spectral(nn.Module):
         return x + y if self.residual else y
 
 
-class MaskedSpectral(nn.Module):
-    """A function of x between two masked Fourier matrices, as the TNN paper's comparison makes it causal."""
-
-    def __init__(self, length: int, change: nn.Module, residual: bool):
-        super().__init__()
-        place = torch.arange(length)
-        angle = -2 * math.pi * (place[:, None] * place % length) / length
-        self.matrix = (torch.polar(torch.ones_like(angle), angle) / length**0.5).tril()
-        self.change, self.residual = change, residual
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = (self.matrix.conj() @ self.change(self.matrix @ x.to(self.matrix.dtype))).real
-        return x + y if self.residual else y
-
-
 class Gains(nn.Module):
     """GFNet's filter."""
 
@@ -232,15 +217,3 @@ class FourierMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.fft.fft2(x, dim=(1, 2)).real
-
-
-class MaskedFourierMixer(nn.Module):
-    """FNet between masked matrices over channels and over tokens."""
-
-    def __init__(self, dim: int, length: int):
-        super().__init__()
-        self.over_channels = MaskedSpectral(dim, nn.Identity(), False).matrix
-        self.over_tokens = MaskedSpectral(length, nn.Identity(), False).matrix.conj()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.over_tokens @ (x.to(self.over_channels.dtype) @ self.over_channels.mT)).real

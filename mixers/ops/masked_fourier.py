@@ -1,4 +1,4 @@
-"""The discrete Fourier transform whose matrix is masked to be causal, as the TNN paper's comparison used it.
+"""The discrete Fourier transform whose matrix is masked to be causal, as the TNN paper's code has it.
 
 Qin et al., ICLR 2023, https://arxiv.org/abs/2305.04749. Shapes: B batch, N length, D channels.
 """

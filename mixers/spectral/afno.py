@@ -73,7 +73,7 @@ class AdaptiveFourierOperator(_AdaptiveOperator):
 
 
 class MaskedAdaptiveFourierOperator(_AdaptiveOperator):
-    """The causal AFNO of the TNN paper's comparison: both transforms are masked matrices, over all N frequencies.
+    """The causal AFNO of the TNN paper's code: both transforms are masked matrices, over all N frequencies.
 
     y = x + Re(M* shrink(W_2 relu(W_1 M x + b_1) + b_2)), M the masked matrix and M* the masked conjugate. The
     frequencies depend on N: a prefix has other outputs.

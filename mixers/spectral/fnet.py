@@ -26,7 +26,7 @@ class FourierMixer(Mixer):
 
 
 class MaskedFourierMixer(Mixer):
-    """The causal FNet of the TNN paper's comparison: y = Re(M* x M^T), orthonormal before both matrices were masked.
+    """The causal FNet of the TNN paper's code: y = Re(M* x M^T), orthonormal before both matrices were masked.
 
     Masked to i >= j are the Fourier matrix M over channels too, as in that code, and its conjugate M* over tokens. The
     frequencies depend on N: a prefix has other outputs.

@@ -60,30 +60,37 @@ class GlobalFilter(_GlobalFilter):
             raise ValueError(f"N={tokens} is beyond length={self.length}")
 
 
-class CurrentLengthGlobalFilter(_GlobalFilter):
-    """The global filter of the TNN paper's comparison: `length` gains, of which N tokens take the first.
+class _CurrentLengthFilter(_GlobalFilter):
+    """`length` gains, of which N tokens take the first, beyond `length` 0. Every N has frequencies of its own."""
 
-    Bidirectional: y = irfft(K * rfft(x)) over N places, with N // 2 + 1 gains. Causal: y = Re(M* (K * M x)), where M is
-    the Fourier matrix masked to i >= j and M* its masked conjugate, with N gains. Beyond `length` gains are 0. The
-    frequencies are those of N, so at every N it is another function.
-    """
-
-    def __init__(self, dim: int, *, causal: bool, length: int):
+    def __init__(self, dim: int, *, length: int):
         if length < 1:
             raise ValueError(f"length={length} must be at least 1")
         super().__init__(dim, length)
-        self.causal = causal
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = fill_pads(x, mask)
-        if self.causal:
-            return masked_transform(self._first(x.shape[1], x) * masked_transform(x), conjugate=True).real.to(x.dtype)
-        return from_frequencies(self._first(x.shape[1] // 2 + 1, x) * to_frequencies(x), x.shape[1]).to(x.dtype)
-
-    def _first(self, count: int, x: Tensor) -> Tensor:
+    def first(self, count: int, x: Tensor) -> Tensor:
         """The gains (count, D) of as many frequencies."""
         gains = self.gains(x)[:count]
         return F.pad(gains, (0, 0, 0, count - len(gains)))
+
+
+class CurrentLengthGlobalFilter(_CurrentLengthFilter):
+    """The global filter of the TNN paper's comparison: y = irfft(K * rfft(x)) over N places, with N // 2 + 1 gains."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = fill_pads(x, mask)
+        return from_frequencies(self.first(x.shape[1] // 2 + 1, x) * to_frequencies(x), x.shape[1]).to(x.dtype)
+
+
+class MaskedGlobalFilter(_CurrentLengthFilter):
+    """The causal global filter of the TNN paper's code: y = Re(M* (K * M x)) with N gains.
+
+    M is the Fourier matrix masked to i >= j and M* its masked conjugate. A prefix has other outputs.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = fill_pads(x, mask)
+        return masked_transform(self.first(x.shape[1], x) * masked_transform(x), conjugate=True).real.to(x.dtype)
 
 
 class GridGlobalFilter(_GlobalFilter):

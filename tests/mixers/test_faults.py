@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from mixers import card, names
+from mixers import card
 from mixers.laws import LAWS, BrokenLaw, Law, Subject, prove
 from mixers.laws.check import forms_of
 from mixers.registry import load_class
@@ -15,6 +15,7 @@ from mixers.registry import load_class
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.mixers.faults import attention, linear, mlp, spectral, state_space, toeplitz
 from tests.mixers.faults.fault import Fault
+from tests.mixers.rows import EVERY, REGISTRY
 
 FAULTS = [*attention.FAULTS, *linear.FAULTS, *mlp.FAULTS, *spectral.FAULTS, *state_space.FAULTS, *toeplitz.FAULTS]
 
@@ -38,8 +39,9 @@ def edited(monkeypatch: pytest.MonkeyPatch):
         with open(str(module.__file__)) as file:
             source = file.read()
         assert source.count(line) == 1, f"{fault.about}: the line stands {source.count(line)} times in {fault.module}"
-        family, name = card(fault.row).target.rsplit(".", 1)
-        load_class(card(fault.row).target)  # a module first imported with the edit would keep it after the test
+        target = card(fault.row, registry=REGISTRY).target
+        family, name = target.rsplit(".", 1)
+        load_class(target)  # a module first imported with the edit would keep it after the test
         for dependent in [*sys.modules]:  # they are imported again, and then see the edit
             edited = dependent.startswith(("mixers.ops.", f"mixers.{family.split('.')[0]}."))
             if edited and not dependent.startswith(OPERATORS):
@@ -61,7 +63,7 @@ def prove_every_form(law: Law, subject: Subject) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.row}-{fault.law}-{fault.about}".replace(" ", "_"))
 def test_fault_breaks_its_law(fault: Fault, edited):
-    row = card(fault.row)
+    row = card(fault.row, registry=REGISTRY)
     subject = Subject.of_class(edited(fault), claims=row.claims, **row.keywords)
     law = LAWS[fault.law]
     with pytest.raises(BrokenLaw, match=f"breaks {law.name} ") as caught:
@@ -69,6 +71,11 @@ def test_fault_breaks_its_law(fault: Fault, edited):
     assert not caught.value.crashed, f"caught by accident: {caught.value}"
 
 
+def family(name: str) -> str:
+    return card(name, registry=REGISTRY).family
+
+
 def test_every_law_and_every_family_has_a_fault():
     assert {fault.law for fault in FAULTS} == set(LAWS)
-    assert {card(fault.row).family for fault in FAULTS} == {card(name).family for name in names()}
+    rows = {fault.row for fault in FAULTS}
+    assert {family(name) for name in rows} == {family(name) for name in EVERY}

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,9 @@ import mixers
 from mixers import build, card, names
 from mixers.contract import Mixer
 from mixers.registry import load_class
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.mixers.rows import EVERY, REGISTRY
 
 
 def public_mixer_classes() -> set[type]:
@@ -27,31 +31,33 @@ def public_mixer_classes() -> set[type]:
 
 
 def test_every_public_mixer_class_has_a_row():
-    assert public_mixer_classes() == {load_class(card(name).target) for name in names()}
+    assert public_mixer_classes() == {load_class(card(name, registry=REGISTRY).target) for name in EVERY}
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_constructor_swallows_nothing(name: str):
-    parameters = list(inspect.signature(load_class(card(name).target)).parameters.values())
+    parameters = list(inspect.signature(load_class(card(name, registry=REGISTRY).target)).parameters.values())
     assert parameters[0].name == "dim"
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[1:])
-    assert set(card(name).keywords) <= {p.name for p in parameters}
+    assert set(card(name, registry=REGISTRY).keywords) <= {p.name for p in parameters}
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_causal_is_a_keyword_where_there_are_two_forms(name: str):
-    forms = {"causal", "bidirectional"} & set(card(name).claims)
-    assert ("causal" in inspect.signature(load_class(card(name).target)).parameters) == (len(forms) == 2)
+    forms = {"causal", "bidirectional"} & set(card(name, registry=REGISTRY).claims)
+    assert ("causal" in inspect.signature(load_class(card(name, registry=REGISTRY).target)).parameters) == (
+        len(forms) == 2
+    )
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_unclaimed_form_is_refused(name: str):
     for causal, form in ((True, "causal"), (False, "bidirectional")):
-        if form in card(name).claims:
-            assert isinstance(build(name, 8, causal=causal, length=12, grid=(3, 4)), Mixer)
+        if form in card(name, registry=REGISTRY).claims:
+            assert isinstance(build(name, 8, causal=causal, length=12, grid=(3, 4), registry=REGISTRY), Mixer)
         else:
             with pytest.raises(ValueError, match=f"{name} has no {form} form"):
-                build(name, 8, causal=causal)
+                build(name, 8, causal=causal, registry=REGISTRY)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ FAULTS = [
     ),
     Fault(
         "a transform over tokens without its mask",
-        "fnet_tnn",
+        "fnet_masked",
         FNET,
         "        return masked_transform(channels, conjugate=True).real.to(x.dtype)",
         "        return torch.fft.fft(channels, dim=1, norm='ortho').real.to(x.dtype)",
@@ -78,7 +78,7 @@ FAULTS = [
     ),
     Fault(
         "a mean over all tokens taken away",
-        "afno_tnn",
+        "afno_masked",
         AFNO,
         "masked_transform(self.layers(masked_transform(x)), conjugate=True)",
         "masked_transform(self.layers(masked_transform(x - x.mean(1, keepdim=True))), conjugate=True)",

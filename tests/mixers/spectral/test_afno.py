@@ -9,6 +9,7 @@ import torch
 
 from mixers import build
 from mixers.contract import Mixer
+from mixers.spectral.afno import MaskedAdaptiveFourierOperator
 
 
 def positive(z: complex) -> complex:
@@ -74,8 +75,8 @@ def test_images_are_those_of_the_sums(grid: tuple[int, int]):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3])
 @pytest.mark.parametrize("length", [1, 2, 5, 8])
-def test_afno_tnn_is_layers_between_two_masked_fourier_matrices(length: int, threshold: float):
-    mixer = build("afno_tnn", 6, causal=True, blocks=3, threshold=threshold).double()
+def test_afno_masked_is_layers_between_two_masked_fourier_matrices(length: int, threshold: float):
+    mixer = MaskedAdaptiveFourierOperator(6, blocks=3, threshold=threshold).double()
     for parameter in mixer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     x, root = torch.randn(1, length, 6, dtype=torch.float64), math.sqrt(length)

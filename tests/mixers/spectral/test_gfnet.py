@@ -9,6 +9,7 @@ import torch
 from scipy.linalg import circulant
 
 from mixers import build
+from mixers.spectral.gfnet import MaskedGlobalFilter
 
 
 def times(frequency: int, places: int) -> int:
@@ -99,9 +100,9 @@ def test_gfnet_tnn_filters_the_frequencies_of_the_current_length(length: int):
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 11])
-def test_gfnet_tnn_is_two_masked_fourier_matrices_when_causal(length: int):
+def test_gfnet_masked_is_two_masked_fourier_matrices(length: int):
     """y_i = Re sum over j <= i of w^(i j) K_j sum over k <= j of w^(-j k) x_k / N, with gradients."""
-    mixer = build("gfnet_tnn", 3, causal=True, length=8).double()
+    mixer = MaskedGlobalFilter(3, length=8).double()
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
     gains, outputs = gains_of(mixer, length), []
     for i in range(length):
@@ -124,8 +125,8 @@ def test_gfnet_tnn_is_two_masked_fourier_matrices_when_causal(length: int):
 
 def test_gfnet_tnn_has_a_gain_a_token():
     """As that code has, also where half of them serve no frequency."""
-    for causal in (True, False):
-        assert build("gfnet_tnn", 4, causal=causal, length=9).filter.shape == (9, 4, 2)
+    for mixer in (build("gfnet_tnn", 4, causal=False, length=9), MaskedGlobalFilter(4, length=9)):
+        assert mixer.filter.shape == (9, 4, 2)
 
 
 def test_fewer_tokens_are_a_grid_that_ends_early():
