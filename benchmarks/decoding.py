@@ -55,13 +55,14 @@ class History(torch.nn.Module):
         self.gtu = gtu
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
-        return self.gtu(x), self.gtu.projections.values(x)
+        return self.gtu(x), self.gtu.projections(x)[1]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        values = torch.cat([state, self.gtu.projections.values(x[:, None])], dim=1)
+        gate, value = self.gtu.projections(x[:, None])
+        values = torch.cat([state, value], dim=1)
         newest_last = self.gtu.operator._lags(values.shape[1]).flip(0)
         mixed = torch.einsum("nd,bnd->bd", newest_last, values)
-        return self.gtu.projections.output(x[:, None], mixed[:, None])[:, 0], values
+        return self.gtu.projections.output(gate, mixed[:, None])[:, 0], values
 
 
 def decode(mixer: Any, dim: int, end: int) -> tuple[float, float, float]:

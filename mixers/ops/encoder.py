@@ -1,7 +1,7 @@
-"""The inner layers of TNN's relative position encoder: the definition, and one kernel for all of them.
+"""TNN's relative position encoder with its decay: the definition, and kernels that do the whole of it.
 
 Qin et al., ICLR 2023, https://arxiv.org/abs/2305.04749, section 3.3.
-Shapes: M lags, P width, L layers.
+Shapes: M lags, P width, L inner layers, D channels.
 """
 
 from typing import Any
@@ -11,43 +11,70 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def encode_reference(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """a(h_L), (M, P): h_0 = first k + b_0 for lags k (M,), h_l = W_l a(h_{l-1}) + b_l, and a(h) = ReLU(h / rms(h)).
+def encode_reference(
+    lags: Tensor,
+    divisor: float,
+    log_decay: Tensor,
+    first: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    last: Tensor,
+    last_bias: Tensor,
+) -> Tensor:
+    """t (M, D) = (V a(h_L) + c) exp(|k| log_decay) for lags k (M,): h_0 = first k / divisor + b_0, h_l = W_l a(h_{l-1})
+    + b_l, a(h) = ReLU(h / rms(h)).
 
-    first (P,), weights (L, P, P), biases (L + 1, P).
+    log_decay (D,), first (P,), weights W (L, P, P), biases b (L + 1, P), last V (D, P), last_bias c (D,).
     """
-    hidden = lags[:, None] * first + biases[0]
+    hidden = (lags / divisor)[:, None] * first + biases[0]
     for weight, bias in zip(weights, biases[1:], strict=True):
         hidden = F.linear(_activate(hidden), weight, bias)
-    return _activate(hidden)
+    return F.linear(_activate(hidden), last, last_bias) * torch.exp(lags.abs()[:, None] * log_decay)
 
 
-def encode(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """`encode_reference` in one kernel on a GPU, and its gradients in another; all in float32.
+def encode(
+    lags: Tensor,
+    divisor: float,
+    log_decay: Tensor,
+    first: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    last: Tensor,
+    last_bias: Tensor,
+) -> Tensor:
+    """`encode_reference` in one kernel on a GPU, stored as (D, M), and its gradients in two; all in float32.
 
     A second derivative is that of the reference.
     """
-    return _Encode.apply(lags, first, weights, biases)
+    return _Encode.apply(lags, divisor, log_decay, first, weights, biases, last, last_bias)
 
 
 class _Encode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    def forward(ctx: Any, lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> Tensor:
         from mixers.ops.kernels import encoder
 
-        output, hidden = encoder.encode(lags, first, weights, biases)
-        ctx.save_for_backward(lags, first, weights, biases, hidden)
-        return output
+        coefficients, output, hidden = encoder.encode(lags, divisor, log_decay, *parameters)
+        ctx.divisor = divisor
+        ctx.save_for_backward(lags, log_decay, *parameters, coefficients, output, hidden)
+        return coefficients.T
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from mixers.ops.kernels import encoder
 
-        lags, first, weights, biases, hidden = ctx.saved_tensors
+        lags, log_decay, *parameters, coefficients, output, hidden = ctx.saved_tensors
+        learned = ctx.needs_input_grad[2]
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of the parameters
-            output = encode_reference(lags, first, weights, biases)
-            return None, *torch.autograd.grad(output, (first, weights, biases), gradients[0], create_graph=True)
-        return None, *encoder.gradients(gradients[0].contiguous(), lags, weights, hidden)
+            leaves = [log_decay, *parameters] if learned else parameters
+            again = encode_reference(lags, ctx.divisor, log_decay, *parameters)
+            found = torch.autograd.grad(again, leaves, gradients[0], create_graph=True)
+            return None, None, *(found if learned else (None, *found))
+        dcoefficients = gradients[0].T.contiguous()
+        dlog_decay = (dcoefficients * coefficients) @ lags.abs() if learned else None
+        _, weights, _, last, _ = parameters
+        found = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, output, hidden)
+        return None, None, dlog_decay, *found
 
 
 def _activate(hidden: Tensor) -> Tensor:

@@ -17,10 +17,15 @@ def products(x: Tensor) -> torch.dtype:
 
     Sums of bfloat16 numbers are taken in float32, and rounded once. Not float16: they may be too large for it.
     """
-    device = x.device.type
-    casts = torch.is_autocast_enabled(device) and x.dtype != torch.float64  # which autocast leaves alone
-    given = torch.get_autocast_dtype(device) if casts else x.dtype
+    given = linear_dtype(x)
     return given if given == torch.bfloat16 else wide(x)
+
+
+def linear_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that a linear layer of x computes in: autocast leaves float64 alone."""
+    device = x.device.type
+    casts = torch.is_autocast_enabled(device) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(device) if casts else x.dtype
 
 
 def without_autocast(x: Tensor) -> torch.autocast:

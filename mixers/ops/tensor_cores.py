@@ -46,7 +46,7 @@ class Tiles:
         dcoefficients = gradient(dy, rows, self.lowest, self.highest) if of_coefficients else None
         if not of_x:
             return dcoefficients, None
-        values, scale = table(self.coefficients.flip(1).float(), -self.highest, rows.dtype)
+        values, scale = table(self.coefficients.float(), -self.highest, rows.dtype, True)
         return dcoefficients, product(values, scale, dy, -self.highest, -self.lowest)
 
 
@@ -99,7 +99,7 @@ def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
     from mixers.ops.kernels.tiles import table
 
     require_dtype("tiles", dtype)
-    return Tiles(coefficients, lowest, *table(coefficients.detach().float(), lowest, dtype))
+    return Tiles(coefficients, lowest, *table(coefficients.detach().float(), lowest, dtype, False))
 
 
 def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:

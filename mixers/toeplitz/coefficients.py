@@ -46,6 +46,9 @@ class EncodedCoefficients(DecayingCoefficients):
     def undecayed(self, length: int) -> Tensor:
         return self.rpe(self.lags(length), length)
 
+    def forward(self, length: int) -> Tensor:
+        return self.rpe(self.lags(length), length, self.decay)
+
 
 class FreeCoefficients(DecayingCoefficients):
     """t[k] = weight[k] decay^|k|: one parameter a lag and channel, for N up to `longest` (table 9)."""

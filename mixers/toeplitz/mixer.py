@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, State
+from mixers.ops.gate import silu_gate
+from mixers.ops.precision import linear_dtype
 from mixers.toeplitz.choices import ACTIVATIONS, choose
 
 
 class Bare(nn.Module):
     """No projections: the operator works on x, and what it gives is the output."""
 
-    def values(self, x: Tensor) -> Tensor:
-        return x
+    def forward(self, x: Tensor) -> tuple[None, Tensor]:
+        return None, x
 
-    def output(self, x: Tensor, mixed: Tensor) -> Tensor:
+    def output(self, gate: None, mixed: Tensor) -> Tensor:
         return mixed
 
 
@@ -36,19 +38,24 @@ class Gated(nn.Module):
             raise ValueError(f"expand={expand} times dim={dim} must be at least 1")
         self.inner = int(expand * dim)
         self.activation = choose(ACTIVATIONS, "activation", activation)
+        self.fused = activation == "silu"
         self.gate = nn.Linear(dim, self.inner)
         self.value = nn.Linear(dim, self.inner)
         self.out = nn.Linear(self.inner, dim)
 
-    def values(self, x: Tensor) -> Tensor:
-        """v: (B, N, D) -> (B, N, E)."""
-        return self.activation(_channel_first(self.value, x))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What u is made of, before its activation, and v: (B, N, D) -> twice (B, N, E)."""
+        x = x.to(linear_dtype(x))  # once for both
+        return _channel_first(self.gate, x), self.activation(_channel_first(self.value, x))
 
-    def output(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """y: x (B, N, D) and v' (B, N, E) -> (B, N, D)."""
-        gated = self.activation(_channel_first(self.gate, x)) * mixed
+    def output(self, gate: Tensor, mixed: Tensor) -> Tensor:
+        """y: the gate and v' (B, N, E) -> (B, N, D)."""
+        if self.fused and mixed.is_cuda and (gate.dtype, gate.stride()) == (mixed.dtype, mixed.stride()):
+            gated = silu_gate(gate, mixed)
+        else:
+            gated = self.activation(gate) * mixed
         rows = gated.permute(2, 0, 1).flatten(1).T  # (B N, E)
-        return torch.addmm(self.out.bias, rows, self.out.weight.T).unflatten(0, x.shape[:2])
+        return torch.addmm(self.out.bias, rows, self.out.weight.T).unflatten(0, gate.shape[:2])
 
 
 def _channel_first(linear: nn.Linear, x: Tensor) -> Tensor:
@@ -66,7 +73,8 @@ class OperatorMixer(Mixer):
         self.operator: Any = operator
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.projections.output(x, self.operator(self.projections.values(x), mask))
+        gate, values = self.projections(x)
+        return self.projections.output(gate, self.operator(values, mask))
 
     def toeplitz(self, length: int) -> Tensor | None:
         return self.operator.toeplitz(length)
@@ -82,10 +90,11 @@ class DecodingMixer(OperatorMixer):
         return self.operator.init_state(batch_size)
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
-        mixed, state = self.operator.prefill(self.projections.values(x))
-        return self.projections.output(x, mixed), state
+        gate, values = self.projections(x)
+        mixed, state = self.operator.prefill(values)
+        return self.projections.output(gate, mixed), state
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        token = x[:, None]
-        mixed, state = self.operator.step(self.projections.values(token)[:, 0], state)
-        return self.projections.output(token, mixed[:, None])[:, 0], state
+        gate, values = self.projections(x[:, None])
+        mixed, state = self.operator.step(values[:, 0], state)
+        return self.projections.output(gate, mixed[:, None])[:, 0], state

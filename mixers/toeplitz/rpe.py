@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mixers.ops.encoder import encode
 from mixers.ops.precision import wide, without_autocast
 from mixers.toeplitz.choices import ACTIVATIONS, NORMS, choose
+from mixers.toeplitz.decay import Decay
 
 
 def integer(lags: Tensor, length: int, width: int) -> Tensor:
@@ -84,24 +85,30 @@ class RelativePositionEncoder(nn.Module):
         widths = [2 * _pairs(width) if inputs == "sincos" else 1] + [width] * (layers + 1) + [dim]
         self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
-    def forward(self, lags: Tensor, length: int) -> Tensor:
+    def forward(self, lags: Tensor, length: int, decay: Decay | None = None) -> Tensor:
+        """(M,) -> (M, D), times the decay where one is given."""
         first, *inner, last = cast("list[nn.Linear]", list(self.linears))
         dtype = wide(first.weight)
+        lags = lags.to(dtype)
         with without_autocast(first.weight):
             if self.fused and dtype == torch.float32 and first.weight.is_cuda:
-                return _linear(last, self._fused(first, inner, self.features(lags.to(dtype), length, self.width)))
-            hidden = _linear(first, self.features(lags.to(dtype), length, self.width))
+                return self._fused(lags, length, decay)
+            hidden = _linear(first, self.features(lags, length, self.width))
             for linear in inner:
                 change = _linear(linear, self.activation(self.norm(hidden)))
                 hidden = hidden + change if self.residual else change
-            return _linear(last, self.activation(self.norm(hidden)))
+            values = _linear(last, self.activation(self.norm(hidden)))
+            return values if decay is None else values * decay(lags, dtype)
 
-    @staticmethod
-    def _fused(first: nn.Linear, inner: list[nn.Linear], features: Tensor) -> Tensor:
-        """What the last layer sees, (M, P), for one feature a lag: layer by layer, a GPU would mostly wait."""
-        weights = torch.stack([linear.weight for linear in inner]).float()
-        biases = torch.stack([linear.bias for linear in (first, *inner)]).float()
-        return encode(features[:, 0], first.weight[:, 0].float(), weights, biases)
+    def _fused(self, lags: Tensor, length: int, decay: Decay | None) -> Tensor:
+        """The same by kernels: layer by layer, a GPU would mostly wait."""
+        first, *inner, last = cast("list[nn.Linear]", list(self.linears))
+        weights = torch.stack([linear.weight for linear in inner])
+        biases = torch.stack([linear.bias for linear in (first, *inner)])
+        log_decay = torch.zeros_like(last.bias) if decay is None else decay.log(torch.float32)
+        divisor = float(max(length, 1)) if self.features is normalised else 1.0
+        parts = log_decay, first.weight[:, 0], weights, biases, last.weight, last.bias
+        return encode(lags, divisor, *(part.float().contiguous() for part in parts))
 
 
 def _linear(linear: nn.Linear, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from experiments.files import write_text
 from experiments.train import Trainer
 from mixers import build, card, names
 from mixers.ops.attention import attention, attention_backend, xformers_works
+from mixers.ops.gate import silu_gate, silu_gate_reference
 from mixers.ops.toeplitz import prepare, toeplitz_matmul
 from tasks.byte_model import ByteModel
 
@@ -90,6 +91,34 @@ def test_kernels_are_deterministic_and_captured_by_graphs(backend: str, length: 
             y = mixer(x)
         graph.replay()
     assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("length", [1, 77, 2048])
+def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, learned: bool):
+    """With the gradients of every parameter, relative errors in the whole."""
+    torch.manual_seed(0)
+    mixer = build("tno", 300, causal=False, learn_decay=learned, decay=0.9)
+    weight, results = torch.randn(2 * length - 1, 300), []
+    for device in ("cpu", "cuda"):
+        module = copy.deepcopy(mixer).to(device)
+        coefficients = module.toeplitz(length)
+        gradients = torch.autograd.grad(coefficients, list(module.parameters()), weight.to(device))
+        results.append([part.detach().double().cpu() for part in (coefficients, *gradients)])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 6e-3)])
+def test_the_gate_is_its_definition_with_its_gradients(dtype: torch.dtype, tolerance: float):
+    torch.manual_seed(0)
+    u, x, weight = (3 * torch.randn(3, 7, 2, 1000, device="cuda")).to(dtype)
+    u, x = (part.permute(1, 2, 0).requires_grad_() for part in (u, x))
+    y, exact = silu_gate(u, x), silu_gate_reference(u.double(), x.double())
+    found = (y, *torch.autograd.grad(y, (u, x), weight.permute(1, 2, 0)))
+    wanted = (exact, *torch.autograd.grad(exact, (u, x), weight.permute(1, 2, 0).double()))
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.double() - other.double()).norm() <= tolerance * other.double().norm()
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS)

@@ -1,11 +1,12 @@
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false
 # (a jitted function has other arguments than its definition)
-"""The inner layers of TNN's relative position encoder in one kernel, and their derivatives in another.
+"""TNN's relative position encoder with its decay in one kernel, and the derivatives in two.
 
-    h_0 = w k + b,   h_l = W_l a(h_{l-1}) + b_l,   a(h) = ReLU(h / (|h| / sqrt(P) + 1e-8));   the output is a(h_L).
+    h_0 = w k / divisor + b,   h_l = W_l a(h_{l-1}) + b_l,   a(h) = ReLU(h / (|h| / sqrt(P) + 1e-8));
+    the coefficients of lag k are (V a(h_L) + c) exp(|k| log_decay).
 
 A tile of lags goes through all layers on chip: separate operations would take longer to start than to run. In float32.
-Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, T tiles of lags.
+Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, T tiles of lags, D channels.
 """
 
 import torch
@@ -17,30 +18,61 @@ from torch.utils.flop_counter import register_flop_formula
 LAGS = 16
 """Lags a tile."""
 
+CHANNELS, GROUP = 64, 4
+"""Channels a tile, and tiles that one program of `encode` writes; it computes the inner layers for itself."""
+
 
 @torch.library.custom_op("mixerzoo::encode_lags", mutates_args=())
-def encode(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
-    """a(h_L), (M, P), and all h_l, (L + 1, M, P): from lags (M,), first (P,), weights (L, P, P), biases (L + 1, P)."""
-    output, hidden = _empty(lags, first, weights, biases)
-    count, width = output.shape
+def encode(
+    lags: Tensor,
+    divisor: float,
+    log_decay: Tensor,
+    first: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    last: Tensor,
+    last_bias: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The coefficients (D, M), a(h_L) (M, P), and all h_l (L + 1, M, P).
+
+    From lags (M,), log_decay (D,), first w (P,), weights W (L, P, P), biases b (L + 1, P), last V (D, P), last_bias c
+    (D,), all contiguous.
+    """
+    coefficients, output, hidden = _empty(lags, divisor, log_decay, first, weights, biases, last, last_bias)
+    channels, width = last.shape
+    grid = (triton.cdiv(len(lags), LAGS), triton.cdiv(channels, CHANNELS * GROUP))
     with torch.cuda.device_of(lags):
-        _encode[(triton.cdiv(count, LAGS),)](
-            lags, first, weights, biases, output, hidden, count, width, len(weights),
-            LAGS=LAGS, PADDED=max(16, triton.next_power_of_2(width)), num_warps=4,
+        _encode[grid](
+            lags, log_decay, first, weights, biases, last, last_bias, coefficients, output, hidden,
+            len(lags), width, len(weights), channels, divisor,
+            LAGS=LAGS, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=GROUP, num_warps=4,
         )  # fmt: skip
-    return output, hidden
+    return coefficients, output, hidden
 
 
 @encode.register_fake
-def _empty(lags: Tensor, first: Tensor, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
-    layers, width = biases.shape
-    return lags.new_empty(len(lags), width), lags.new_empty(layers, len(lags), width)
+def _empty(
+    lags: Tensor,
+    divisor: float,
+    log_decay: Tensor,
+    first: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    last: Tensor,
+    last_bias: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    (layers, width), count = biases.shape, len(lags)
+    return last.new_empty(len(last), count), last.new_empty(count, width), last.new_empty(layers, count, width)
+
+
+def _padded(width: int) -> int:
+    return max(16, triton.next_power_of_2(width))
 
 
 @register_flop_formula(torch.ops.mixerzoo.encode_lags)
-def _encode_operations(lags, first, weights, biases, **rest) -> int:
+def _encode_operations(lags, divisor, log_decay, first, weights, biases, last, last_bias, **rest) -> int:
     layers, width, _ = weights
-    return 2 * lags[0] * width * width * layers
+    return 2 * lags[0] * width * (width * layers + last[0])
 
 
 @triton.jit
@@ -51,15 +83,16 @@ def _norm(hidden, width):
 
 @triton.jit
 def _encode(
-    lags, first, weights, biases, output, hidden, count, width, layers,
-    LAGS: tl.constexpr, PADDED: tl.constexpr,
+    lags, log_decay, first, weights, biases, last, last_bias, coefficients, output, hidden,
+    count, width, layers, channels, divisor,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
     known, real = row < count, column < width
-    inside = known[:, None] & real[None, :]
+    inside = known[:, None] & real[None, :] & (tl.program_id(1) == 0)  # stored once
     place = row[:, None] * width + column[None, :]
     lag = tl.load(lags + row, mask=known, other=0.0)
-    h = lag[:, None] * tl.load(first + column, mask=real, other=0.0)[None, :]
+    h = (lag / divisor)[:, None] * tl.load(first + column, mask=real, other=0.0)[None, :]
     h += tl.load(biases + column, mask=real, other=0.0)[None, :]
     tl.store(hidden + place, h, mask=inside)
     for layer in range(layers):
@@ -69,47 +102,104 @@ def _encode(
         bias = tl.load(biases + (layer + 1) * width + column, mask=real, other=0.0)
         h = tl.dot(a, weight, input_precision="tf32x3") + bias[None, :]
         tl.store(hidden + (layer + 1) * count * width + place, h, mask=inside)
-    tl.store(output + place, tl.maximum(h / _norm(h, width), 0.0), mask=inside)
+    a = tl.maximum(h / _norm(h, width), 0.0)
+    tl.store(output + place, a, mask=inside)
+    a = tl.trans(a)
+    for tile in range(GROUP):
+        channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
+        there = channel < channels
+        weight = _last(last, channel, there, column, real, width)
+        bias = tl.load(last_bias + channel, mask=there, other=0.0)
+        values = (tl.dot(weight, a, input_precision="tf32x3") + bias[:, None]) * _decay(log_decay, channel, there, lag)
+        target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
+        tl.store(target, values, mask=there[:, None] & known[None, :])
+
+
+@triton.jit
+def _last(last, channel, there, column, real, width):
+    """V, (CHANNELS, W)."""
+    return tl.load(last + channel[:, None] * width + column[None, :], mask=there[:, None] & real[None, :], other=0.0)
+
+
+@triton.jit
+def _decay(log_decay, channel, there, lag):
+    """exp(|k| log_decay), (CHANNELS, LAGS)."""
+    return tl.exp(tl.load(log_decay + channel, mask=there, other=0.0)[:, None] * tl.abs(lag)[None, :])
 
 
 @torch.library.custom_op("mixerzoo::encode_lags_backward", mutates_args=())
-def gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients by first, weights and biases."""
-    layers, count, width = hidden.shape
+def gradients(
+    dcoefficients: Tensor,
+    lags: Tensor,
+    divisor: float,
+    log_decay: Tensor,
+    weights: Tensor,
+    last: Tensor,
+    output: Tensor,
+    hidden: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients by first, weights, biases, last and last_bias, from that by the coefficients (D, M)."""
+    (layers, count, width), channels = hidden.shape, len(last)
     dhidden, activations = torch.empty_like(hidden), torch.empty_like(hidden[1:])
+    dlast, dlast_bias = torch.empty_like(last), torch.empty_like(log_decay)
     with torch.cuda.device_of(lags):
         _gradients[(triton.cdiv(count, LAGS),)](
-            doutput, weights, hidden, dhidden, activations, count, width, layers - 1,
-            LAGS=LAGS, PADDED=max(16, triton.next_power_of_2(width)), num_warps=4,
+            dcoefficients, lags, log_decay, weights, last, hidden, dhidden, activations,
+            count, width, layers - 1, channels,
+            LAGS=LAGS, PADDED=_padded(width), CHANNELS=CHANNELS, num_warps=4,
         )  # fmt: skip
-    return lags @ dhidden[0], dhidden[1:].mT @ activations, dhidden.sum(1)
+        _last_gradients[(triton.cdiv(channels, 16),)](
+            dcoefficients, lags, log_decay, output, dlast, dlast_bias, count, width, channels,
+            LAGS=4 * LAGS, PADDED=_padded(width), CHANNELS=16, num_warps=4,
+        )  # fmt: skip
+    dfirst = (lags / divisor) @ dhidden[0]
+    return dfirst, dhidden[1:].mT @ activations, dhidden.sum(1), dlast, dlast_bias
 
 
 @gradients.register_fake
-def _empty_gradients(doutput: Tensor, lags: Tensor, weights: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_gradients(
+    dcoefficients: Tensor,
+    lags: Tensor,
+    divisor: float,
+    log_decay: Tensor,
+    weights: Tensor,
+    last: Tensor,
+    output: Tensor,
+    hidden: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     layers, _, width = hidden.shape
-    return doutput.new_empty(width), torch.empty_like(weights), doutput.new_empty(layers, width)
+    first, biases = last.new_empty(width), last.new_empty(layers, width)
+    return first, torch.empty_like(weights), biases, torch.empty_like(last), torch.empty_like(log_decay)
 
 
 @register_flop_formula(torch.ops.mixerzoo.encode_lags_backward)
-def _gradients_operations(doutput, lags, weights, hidden, **rest) -> int:
-    """Those of the kernel; the counter sees the products of weights itself."""
-    return _encode_operations(lags, None, weights, None)
+def _gradients_operations(dcoefficients, lags, divisor, log_decay, weights, last, output, hidden, **rest) -> int:
+    """Those of the kernels, by what goes in and by the last layer; the counter sees the other products itself."""
+    return _encode_operations(lags, None, None, None, weights, None, last, None) + 2 * lags[0] * last[0] * last[1]
 
 
 @triton.jit
 def _gradients(
-    doutput, weights, hidden, dhidden, activations, count, width, layers,
-    LAGS: tl.constexpr, PADDED: tl.constexpr,
+    dcoefficients, lags, log_decay, weights, last, hidden, dhidden, activations, count, width, layers, channels,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients by all h_l, and all a(h_l) but the last, for one tile."""
+    """The gradients by all h_l, and all a(h_l) but the last, for one tile of lags."""
     row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
-    real = column < width
-    inside = (row < count)[:, None] & real[None, :]
+    known, real = row < count, column < width
+    inside = known[:, None] & real[None, :]
     place = row[:, None] * width + column[None, :]
     entries = column[:, None] * width + column[None, :]  # [out, in]
     square = real[:, None] & real[None, :]
-    da = tl.load(doutput + place, mask=inside, other=0.0)
+    lag = tl.load(lags + row, mask=known, other=0.0)
+    da = tl.zeros((LAGS, PADDED), dtype=tl.float32)
+    for start in range(0, channels, CHANNELS):
+        channel = start + tl.arange(0, CHANNELS)
+        there = channel < channels
+        source = dcoefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
+        dvalues = tl.load(source, mask=there[:, None] & known[None, :], other=0.0)
+        dvalues *= _decay(log_decay, channel, there, lag)
+        weight = _last(last, channel, there, column, real, width)
+        da = tl.dot(tl.trans(dvalues), weight, da, input_precision="tf32x3")
     h = tl.load(hidden + layers * count * width + place, mask=inside, other=0.0)
     for back in range(layers):
         layer = layers - back
@@ -121,6 +211,31 @@ def _gradients(
         h = tl.load(hidden + below, mask=inside, other=0.0)
         tl.store(activations + below, tl.maximum(h / _norm(h, width), 0.0), mask=inside)
     tl.store(dhidden + place, _dhidden(da, h, width), mask=inside)
+
+
+@triton.jit
+def _last_gradients(
+    dcoefficients, lags, log_decay, output, dlast, dlast_bias, count, width, channels,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """The gradients by V and c for one tile of channels."""
+    channel, column = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, PADDED)
+    there, real = channel < channels, column < width
+    weight = tl.zeros((CHANNELS, PADDED), dtype=tl.float32)
+    bias = tl.zeros((CHANNELS,), dtype=tl.float32)
+    for start in range(0, count, LAGS):
+        row = start + tl.arange(0, LAGS)
+        known = row < count
+        source = dcoefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
+        dvalues = tl.load(source, mask=there[:, None] & known[None, :], other=0.0)
+        dvalues *= _decay(log_decay, channel, there, tl.load(lags + row, mask=known, other=0.0))
+        place = row[:, None] * width + column[None, :]
+        a = tl.load(output + place, mask=known[:, None] & real[None, :], other=0.0)
+        weight = tl.dot(dvalues, a, weight, input_precision="tf32x3")
+        bias += tl.sum(dvalues, axis=1)
+    target = dlast + channel[:, None] * width + column[None, :]
+    tl.store(target, weight, mask=there[:, None] & real[None, :])
+    tl.store(dlast_bias + channel, bias, mask=there)
 
 
 @triton.jit

@@ -29,31 +29,32 @@ CHANNELS, LAGS = 32, 128
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_table", mutates_args=())
-def table(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def table(coefficients: Tensor, lowest: int, dtype: torch.dtype, transposed: bool) -> tuple[Tensor, Tensor]:
     """What the product reads: the coefficients (D, lags) of lags from `lowest` on between zeros, (D, 2, L), and what
     each channel is to be multiplied by (D,), since the largest of each is brought below 1 in float16.
 
     Lag 0 stands at an even place. The second copy stands one place further on, so that columns of a tile that begin at
-    an odd place of the first begin at an even one of the second, and all are read in pairs of values.
+    an odd place of the first begin at an even one of the second, and all are read in pairs of values. For the
+    transposed
+    matrix, the last coefficient is the first.
     """
-    values, scale = _empty_table(coefficients, lowest, dtype)
-    if dtype == torch.float16:
+    values, scale = _empty_table(coefficients, lowest, dtype, transposed)
+    scaled = dtype == torch.float16
+    if scaled:
         largest = torch.linalg.vector_norm(coefficients, ord=torch.inf, dim=1)
         scale.copy_(torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent))
-    else:
-        scale.fill_(1)
     channels, lags = coefficients.shape
     grid = (triton.cdiv(values.shape[-1], LAGS), triton.cdiv(channels, CHANNELS))
     with torch.cuda.device_of(coefficients):
         _table[grid](
             coefficients, scale, values, channels, lags, values.shape[-1], *coefficients.stride(), _start(lowest),
-            CHANNELS=CHANNELS, LAGS=LAGS,
+            CHANNELS=CHANNELS, LAGS=LAGS, SCALED=scaled, TRANSPOSED=transposed,
         )  # fmt: skip
     return values, scale
 
 
 @table.register_fake
-def _empty_table(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _empty_table(coefficients: Tensor, lowest: int, dtype: torch.dtype, transposed: bool) -> tuple[Tensor, Tensor]:
     channels, lags = coefficients.shape
     size = -(-(lags + 2 * MARGIN + 2) // 16) * 16
     return coefficients.new_empty(channels, 2, size, dtype=dtype), coefficients.new_empty(channels, dtype=torch.float32)
@@ -67,15 +68,21 @@ def _start(lowest: int) -> int:
 @triton.jit
 def _table(
     coefficients, scale, values, channels, lags, size, channel_stride, lag_stride, start,
-    CHANNELS: tl.constexpr, LAGS: tl.constexpr,
+    CHANNELS: tl.constexpr, LAGS: tl.constexpr, SCALED: tl.constexpr, TRANSPOSED: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0) * LAGS + tl.arange(0, LAGS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known = channel < channels
-    divisor = tl.load(scale + channel, mask=known, other=1.0)
+    divisor = tl.full((CHANNELS,), 1.0, tl.float32)
+    if SCALED:
+        divisor = tl.load(scale + channel, mask=known, other=1.0)
+    elif tl.program_id(0) == 0:
+        tl.store(scale + channel, divisor, mask=known)
     for copy in tl.static_range(2):
         lag = place - start - copy
         inside = known[:, None] & ((lag >= 0) & (lag < lags))[None, :]
+        if TRANSPOSED:
+            lag = lags - 1 - lag
         source = coefficients + channel.to(tl.int64)[:, None] * channel_stride + lag.to(tl.int64)[None, :] * lag_stride
         entries = tl.load(source, mask=inside, other=0.0) / divisor[:, None]
         target = values + (2 * channel + copy).to(tl.int64)[:, None] * size + place[None, :]

@@ -34,8 +34,8 @@ FAULTS = [
         "mixing replaced by the identity",
         "gtu",
         PROJECTIONS,
-        "self.projections.output(x, self.operator(self.projections.values(x), mask))",
-        "self.projections.output(x, self.projections.values(x) + 0 * self.operator(self.projections.values(x), mask))",
+        "self.projections.output(gate, self.operator(values, mask))",
+        "self.projections.output(gate, values + 0 * self.operator(values, mask))",
         "causal",
     ),
     Fault(
@@ -50,8 +50,8 @@ FAULTS = [
         "pads that keep their bias",
         "gtu",
         PROJECTIONS,
-        "self.operator(self.projections.values(x), mask)",
-        "self.operator(self.projections.values(x))",
+        "self.operator(values, mask)",
+        "self.operator(values)",
         "padding",
     ),
     Fault(
@@ -115,8 +115,8 @@ FAULTS = [
         "batch statistics",
         "gtu",
         PROJECTIONS,
-        "self.activation(_channel_first(self.gate, x)) * mixed",
-        "self.activation(_channel_first(self.gate, x)) * mixed / (1 + mixed.square().mean(0))",
+        "self.activation(gate) * mixed",
+        "self.activation(gate) * mixed / (1 + mixed.square().mean(0))",
         "batch",
     ),
     Fault(

@@ -4,43 +4,50 @@ import pytest
 import torch
 
 from mixers.ops.encoder import encode, encode_reference
+from mixers.toeplitz.decay import LearnedDecay
 from mixers.toeplitz.rpe import RelativePositionEncoder
 
 
-def drawn(count: int, width: int, layers: int):
-    """Lags, and parameters that ask for gradients."""
+def drawn(count: int, width: int, layers: int, channels: int):
+    """Lags, and the rates of decays and parameters, which ask for gradients."""
     torch.manual_seed(count)
-    weights = torch.randn(layers, width, width) / width**0.5
-    parameters = torch.randn(width), weights, torch.randn(layers + 1, width)
-    return torch.arange(count).float() - count // 3, *(part.requires_grad_() for part in parameters)
+    inner = torch.randn(width), torch.randn(layers, width, width) / width**0.5, torch.randn(layers + 1, width)
+    parameters = -0.1 * torch.rand(channels), *inner, torch.randn(channels, width), torch.randn(channels)
+    return torch.arange(count).float() - count // 3, [part.requires_grad_() for part in parameters]
 
 
-@pytest.mark.parametrize(("count", "width", "layers"), [(1, 8, 1), (31, 64, 6), (32, 16, 2), (33, 24, 3), (80, 128, 1)])
-def test_it_is_the_reference_with_its_gradients(count, width, layers):
-    lags, *parameters = drawn(count, width, layers)
-    weight = torch.randn(count, width)
-    fused, reference = encode(lags, *parameters), encode_reference(lags, *parameters)
-    torch.testing.assert_close(fused, reference, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("divisor", [1.0, 77.0])
+@pytest.mark.parametrize(
+    ("count", "width", "layers", "channels"),
+    [(1, 8, 1, 3), (31, 64, 6, 64), (32, 16, 2, 65), (33, 24, 3, 300), (80, 128, 1, 17)],
+)
+def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, divisor):
+    lags, parameters = drawn(count, width, layers, channels)
+    weight = torch.randn(count, channels)
+    fused, reference = (function(lags, divisor, *parameters) for function in (encode, encode_reference))
+    torch.testing.assert_close(fused, reference, rtol=1e-4, atol=1e-4)
     gradients = (torch.autograd.grad((y * weight).sum(), parameters) for y in (fused, reference))
     for one, other in zip(*gradients, strict=True):
         assert (one - other).norm() <= 1e-5 * other.norm()
 
 
-def test_second_derivatives_are_the_references():
-    lags, *parameters = drawn(20, 16, 2)
-    seconds = []
+@pytest.mark.parametrize("learned", [True, False])
+def test_second_derivatives_are_the_references(learned: bool):
+    lags, parameters = drawn(20, 16, 2, 5)
+    parameters[0].requires_grad_(learned)
+    leaves, seconds = parameters if learned else parameters[1:], []
     for function in (encode, encode_reference):
-        first = torch.autograd.grad(function(lags, *parameters).square().sum(), parameters, create_graph=True)
-        seconds.append(torch.autograd.grad(sum(part.square().sum() for part in first), parameters))
+        first = torch.autograd.grad(function(lags, 1.0, *parameters).square().sum(), leaves, create_graph=True)
+        seconds.append(torch.autograd.grad(sum(part.square().sum() for part in first), leaves))
     for one, other in zip(*seconds, strict=True):
         assert (one - other).norm() <= 1e-4 * other.norm()
 
 
-def test_the_module_means_the_same_by_it():
+@pytest.mark.parametrize("decay", [None, LearnedDecay(5, 0.9)])
+@pytest.mark.parametrize("inputs", ["integer", "normalised"])
+def test_the_module_means_the_same_by_it(inputs: str, decay: LearnedDecay | None):
     torch.manual_seed(0)
-    module = RelativePositionEncoder(5, width=24, layers=3)
-    lags = torch.arange(-40, 41)
-    first, *inner, last = module.linears
+    module = RelativePositionEncoder(5, width=24, layers=3, inputs=inputs)
+    lags = torch.arange(-40.0, 41.0)
     assert module.fused
-    hidden = module._fused(first, inner, lags[:, None].float())
-    torch.testing.assert_close(last(hidden), module(lags, 41), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module._fused(lags, 41, decay), module(lags, 41, decay), rtol=1e-4, atol=1e-5)
