@@ -6,6 +6,7 @@ Shapes: B batch, N length, D channels; lags are i - j.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -145,7 +146,13 @@ def _on_tensor_cores(x: Tensor) -> bool:
     """Whether products of x's numbers, which are on a GPU, run there."""
     rounds = x.dtype in (torch.bfloat16, torch.float16)
     rounds |= x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    return rounds and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    return rounds and _has_tensor_cores(x.device)
+
+
+@functools.cache
+def _has_tensor_cores(device: torch.device) -> bool:
+    """Whether they take all of these dtypes. Asking a device takes longer than a product."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:

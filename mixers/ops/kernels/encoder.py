@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 LAGS = 16
 """Lags a tile."""
 
-CHANNELS, GROUP = 64, 4
+CHANNELS, GROUP = 128, 4
 """Channels a tile, and tiles that one program of `encode` writes; it computes the inner layers for itself."""
 
 
@@ -146,7 +146,7 @@ def gradients(
         _gradients[(triton.cdiv(count, LAGS),)](
             dcoefficients, lags, log_decay, weights, last, hidden, dhidden, activations,
             count, width, layers - 1, channels,
-            LAGS=LAGS, PADDED=_padded(width), CHANNELS=CHANNELS, num_warps=4,
+            LAGS=LAGS, PADDED=_padded(width), CHANNELS=64, num_warps=4,
         )  # fmt: skip
         _last_gradients[(triton.cdiv(channels, 16),)](
             dcoefficients, lags, log_decay, output, dlast, dlast_bias, count, width, channels,
