@@ -18,7 +18,7 @@ from experiments.schedules import SCHEDULES
 from mixers.registry import CHANNELS, POSITIONS, did_you_mean
 
 SETTINGS = Path(__file__).parent / "settings"
-"""Ready settings: the TNN paper's models, and its ablations."""
+"""Ready settings: the TNN paper's models, its ablations, and one of its code."""
 
 
 @dataclass

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mixers.ops.precision import without_autocast
+
 
 def encode_reference(
     lags: Tensor,
@@ -56,7 +58,8 @@ class _Encode(torch.autograd.Function):
 
         coefficients, output, hidden = encoder.encode(lags, divisor, log_decay, *parameters)
         ctx.divisor = divisor
-        ctx.save_for_backward(lags, log_decay, *parameters, coefficients, output, hidden)
+        kept = coefficients if ctx.needs_input_grad[2] else None  # for the gradient by the decay
+        ctx.save_for_backward(lags, log_decay, *parameters, kept, output, hidden)
         return coefficients.T
 
     @staticmethod
@@ -64,16 +67,16 @@ class _Encode(torch.autograd.Function):
         from mixers.ops.kernels import encoder
 
         lags, log_decay, *parameters, coefficients, output, hidden = ctx.saved_tensors
-        learned = ctx.needs_input_grad[2]
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of the parameters
-            leaves = [log_decay, *parameters] if learned else parameters
             again = encode_reference(lags, ctx.divisor, log_decay, *parameters)
-            found = torch.autograd.grad(again, leaves, gradients[0], create_graph=True)
-            return None, None, *(found if learned else (None, *found))
-        dcoefficients = gradients[0].T.contiguous()
-        dlog_decay = (dcoefficients * coefficients) @ lags.abs() if learned else None
+            wanted = [part for part in (log_decay, *parameters) if part.requires_grad]
+            found = iter(torch.autograd.grad(again, wanted, gradients[0], create_graph=True))
+            return None, None, *(next(found) if part.requires_grad else None for part in (log_decay, *parameters))
         _, weights, _, last, _ = parameters
-        found = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, output, hidden)
+        with without_autocast(lags):
+            dcoefficients = gradients[0].T.contiguous()
+            dlog_decay = None if coefficients is None else (dcoefficients * coefficients) @ lags.abs()
+            found = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, output, hidden)
         return None, None, dlog_decay, *found
 
 

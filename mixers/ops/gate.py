@@ -7,15 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def silu_gate_reference(u: Tensor, x: Tensor) -> Tensor:
-    """SiLU(u) * x."""
-    return F.silu(u) * x
-
-
 def silu_gate(u: Tensor, x: Tensor) -> Tensor:
-    """`silu_gate_reference` in one kernel on a GPU, and both gradients in another, for u and x of one dtype and one
-    dense storage. A second derivative is that of the reference."""
+    """SiLU(u) * x for u and x of one shape; by kernels on a GPU, where `one_pass` can be."""
+    return one_pass(u, x) if u.is_cuda and _alike(u, x) else F.silu(u) * x
+
+
+def one_pass(u: Tensor, x: Tensor) -> Tensor:
+    """The same in one kernel, and both gradients in another; computed in float32 and rounded once.
+
+    Raises ValueError unless u and x have one shape, one dense storage and one dtype, which is not float64.
+    """
+    if not _alike(u, x):
+        raise ValueError("u and x must have one shape, one dense storage and one dtype of at most 32 bits")
     return _Gate.apply(u, x)
+
+
+def _alike(u: Tensor, x: Tensor) -> bool:
+    same = (u.shape, u.stride(), u.dtype) == (x.shape, x.stride(), x.dtype)
+    return same and u.dtype != torch.float64 and torch.ops.aten.is_non_overlapping_and_dense(u)
 
 
 class _Gate(torch.autograd.Function):
@@ -32,5 +41,6 @@ class _Gate(torch.autograd.Function):
 
         (dy,), (u, x) = gradients, ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of u and x
-            return torch.autograd.grad(silu_gate_reference(u, x), (u, x), dy, create_graph=True)
+            s = torch.sigmoid(u)
+            return dy * x * s * (1 + u * (1 - s)), dy * u * s
         return gate.gradients(dy if dy.stride() == u.stride() else torch.empty_like(u).copy_(dy), u, x)

@@ -24,7 +24,8 @@ def products(x: Tensor) -> torch.dtype:
 def linear_dtype(x: Tensor) -> torch.dtype:
     """The dtype that a linear layer of x computes in: autocast leaves float64 alone."""
     device = x.device.type
-    casts = torch.is_autocast_enabled(device) and x.dtype != torch.float64
+    known = torch.amp.is_autocast_available(device)  # not on the meta device
+    casts = known and torch.is_autocast_enabled(device) and x.dtype != torch.float64
     return torch.get_autocast_dtype(device) if casts else x.dtype
 
 

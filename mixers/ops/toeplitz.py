@@ -149,10 +149,17 @@ def _on_tensor_cores(x: Tensor) -> bool:
     return rounds and _has_tensor_cores(x.device)
 
 
-@functools.cache
 def _has_tensor_cores(device: torch.device) -> bool:
-    """Whether they take all of these dtypes. Asking a device takes longer than a product."""
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether they take all of these dtypes."""
+    compiling = torch.compiler.is_compiling()  # it asks once, and knows no cached functions
+    capability = torch.cuda.get_device_capability(device) if compiling else _capability(device)
+    return capability >= (8, 0)
+
+
+@functools.cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    """Asking a device takes longer than a product."""
+    return torch.cuda.get_device_capability(device)
 
 
 def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:

@@ -68,7 +68,7 @@ class _CurrentLengthFilter(_GlobalFilter):
             raise ValueError(f"length={length} must be at least 1")
         super().__init__(dim, length)
 
-    def first(self, count: int, x: Tensor) -> Tensor:
+    def _first(self, count: int, x: Tensor) -> Tensor:
         """The gains (count, D) of as many frequencies."""
         gains = self.gains(x)[:count]
         return F.pad(gains, (0, 0, 0, count - len(gains)))
@@ -79,7 +79,7 @@ class CurrentLengthGlobalFilter(_CurrentLengthFilter):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = fill_pads(x, mask)
-        return from_frequencies(self.first(x.shape[1] // 2 + 1, x) * to_frequencies(x), x.shape[1]).to(x.dtype)
+        return from_frequencies(self._first(x.shape[1] // 2 + 1, x) * to_frequencies(x), x.shape[1]).to(x.dtype)
 
 
 class MaskedGlobalFilter(_CurrentLengthFilter):
@@ -90,7 +90,7 @@ class MaskedGlobalFilter(_CurrentLengthFilter):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = fill_pads(x, mask)
-        return masked_transform(self.first(x.shape[1], x) * masked_transform(x), conjugate=True).real.to(x.dtype)
+        return masked_transform(self._first(x.shape[1], x) * masked_transform(x), conjugate=True).real.to(x.dtype)
 
 
 class GridGlobalFilter(_GlobalFilter):

@@ -38,7 +38,7 @@ class Gated(nn.Module):
             raise ValueError(f"expand={expand} times dim={dim} must be at least 1")
         self.inner = int(expand * dim)
         self.activation = choose(ACTIVATIONS, "activation", activation)
-        self.fused = activation == "silu"
+        self.silu = activation == "silu"
         self.gate = nn.Linear(dim, self.inner)
         self.value = nn.Linear(dim, self.inner)
         self.out = nn.Linear(self.inner, dim)
@@ -49,11 +49,8 @@ class Gated(nn.Module):
         return _channel_first(self.gate, x), self.activation(_channel_first(self.value, x))
 
     def output(self, gate: Tensor, mixed: Tensor) -> Tensor:
-        """y: the gate and v' (B, N, E) -> (B, N, D)."""
-        if self.fused and mixed.is_cuda and (gate.dtype, gate.stride()) == (mixed.dtype, mixed.stride()):
-            gated = silu_gate(gate, mixed)
-        else:
-            gated = self.activation(gate) * mixed
+        """y: what u is made of, and v' (B, N, E) -> (B, N, D)."""
+        gated = silu_gate(gate, mixed) if self.silu else self.activation(gate) * mixed
         rows = gated.permute(2, 0, 1).flatten(1).T  # (B N, E)
         return torch.addmm(self.out.bias, rows, self.out.weight.T).unflatten(0, gate.shape[:2])
 

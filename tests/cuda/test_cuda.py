@@ -1,6 +1,8 @@
 """What needs a GPU: the same laws of agreement on CUDA, xformers, autocast, compile and deterministic resuming."""
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +14,21 @@ from experiments.files import write_text
 from experiments.train import Trainer
 from mixers import build, card, names
 from mixers.ops.attention import attention, attention_backend, xformers_works
-from mixers.ops.gate import silu_gate, silu_gate_reference
+from mixers.ops.gate import one_pass, silu_gate
 from mixers.ops.toeplitz import prepare, toeplitz_matmul
 from tasks.byte_model import ByteModel
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.mixers.rows import EVERY, REGISTRY
+
 SPLITS = {name: [b"the quick brown fox jumps over the lazy dog. " * 300] for name in ("train", "validation", "test")}
 TASK = ByteModel(SPLITS, length=64, validation_bytes=1000, test_bytes=1000, data_note="")
-FORMS = [(name, form) for name in names() for form in ("causal", "bidirectional") if form in card(name).claims]
+FORMS = [
+    (name, form)
+    for name in EVERY
+    for form in ("causal", "bidirectional")
+    if form in card(name, registry=REGISTRY).claims
+]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +44,7 @@ def near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None
 
 def made(name: str, dim: int, causal: bool):
     """The row for up to 512 tokens."""
-    return build(name, dim, causal=causal, length=512, grid=(16, 32))
+    return build(name, dim, causal=causal, length=512, grid=(16, 32), registry=REGISTRY)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -114,7 +124,7 @@ def test_the_gate_is_its_definition_with_its_gradients(dtype: torch.dtype, toler
     torch.manual_seed(0)
     u, x, weight = (3 * torch.randn(3, 7, 2, 1000, device="cuda")).to(dtype)
     u, x = (part.permute(1, 2, 0).requires_grad_() for part in (u, x))
-    y, exact = silu_gate(u, x), silu_gate_reference(u.double(), x.double())
+    y, exact = one_pass(u, x), silu_gate(u.double(), x.double())
     found = (y, *torch.autograd.grad(y, (u, x), weight.permute(1, 2, 0)))
     wanted = (exact, *torch.autograd.grad(exact, (u, x), weight.permute(1, 2, 0).double()))
     for one, other in zip(found, wanted, strict=True):

@@ -21,6 +21,12 @@ LAGS = 16
 CHANNELS, GROUP = 128, 4
 """Channels a tile, and tiles that one program of `encode` writes; it computes the inner layers for itself."""
 
+BACKWARD_CHANNELS = 64
+"""Channels a tile of what the inner layers are given backward."""
+
+LAST_CHANNELS, LAST_LAGS = 16, 64
+"""The tile of the last layer's gradients: one program sums over all lags."""
+
 
 @torch.library.custom_op("mixerzoo::encode_lags", mutates_args=())
 def encode(
@@ -108,7 +114,7 @@ def _encode(
     for tile in range(GROUP):
         channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
         there = channel < channels
-        weight = _last(last, channel, there, column, real, width)
+        weight = _last_weight(last, channel, there, column, real, width)
         bias = tl.load(last_bias + channel, mask=there, other=0.0)
         values = (tl.dot(weight, a, input_precision="tf32x3") + bias[:, None]) * _decay(log_decay, channel, there, lag)
         target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
@@ -116,7 +122,7 @@ def _encode(
 
 
 @triton.jit
-def _last(last, channel, there, column, real, width):
+def _last_weight(last, channel, there, column, real, width):
     """V, (CHANNELS, W)."""
     return tl.load(last + channel[:, None] * width + column[None, :], mask=there[:, None] & real[None, :], other=0.0)
 
@@ -146,11 +152,11 @@ def gradients(
         _gradients[(triton.cdiv(count, LAGS),)](
             dcoefficients, lags, log_decay, weights, last, hidden, dhidden, activations,
             count, width, layers - 1, channels,
-            LAGS=LAGS, PADDED=_padded(width), CHANNELS=64, num_warps=4,
+            LAGS=LAGS, PADDED=_padded(width), CHANNELS=BACKWARD_CHANNELS, num_warps=4,
         )  # fmt: skip
-        _last_gradients[(triton.cdiv(channels, 16),)](
+        _last_gradients[(triton.cdiv(channels, LAST_CHANNELS),)](
             dcoefficients, lags, log_decay, output, dlast, dlast_bias, count, width, channels,
-            LAGS=4 * LAGS, PADDED=_padded(width), CHANNELS=16, num_warps=4,
+            LAGS=LAST_LAGS, PADDED=_padded(width), CHANNELS=LAST_CHANNELS, num_warps=4,
         )  # fmt: skip
     dfirst = (lags / divisor) @ dhidden[0]
     return dfirst, dhidden[1:].mT @ activations, dhidden.sum(1), dlast, dlast_bias
@@ -174,8 +180,8 @@ def _empty_gradients(
 
 @register_flop_formula(torch.ops.mixerzoo.encode_lags_backward)
 def _gradients_operations(dcoefficients, lags, divisor, log_decay, weights, last, output, hidden, **rest) -> int:
-    """Those of the kernels, by what goes in and by the last layer; the counter sees the other products itself."""
-    return _encode_operations(lags, None, None, None, weights, None, last, None) + 2 * lags[0] * last[0] * last[1]
+    """By what goes in and by the weights: twice those forward."""
+    return 2 * _encode_operations(lags, None, None, None, weights, None, last, None)
 
 
 @triton.jit
@@ -198,7 +204,7 @@ def _gradients(
         source = dcoefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
         dvalues = tl.load(source, mask=there[:, None] & known[None, :], other=0.0)
         dvalues *= _decay(log_decay, channel, there, lag)
-        weight = _last(last, channel, there, column, real, width)
+        weight = _last_weight(last, channel, there, column, real, width)
         da = tl.dot(tl.trans(dvalues), weight, da, input_precision="tf32x3")
     h = tl.load(hidden + layers * count * width + place, mask=inside, other=0.0)
     for back in range(layers):

@@ -34,9 +34,8 @@ def table(coefficients: Tensor, lowest: int, dtype: torch.dtype, transposed: boo
     each channel is to be multiplied by (D,), since the largest of each is brought below 1 in float16.
 
     Lag 0 stands at an even place. The second copy stands one place further on, so that columns of a tile that begin at
-    an odd place of the first begin at an even one of the second, and all are read in pairs of values. For the
-    transposed
-    matrix, the last coefficient is the first.
+    an odd place of the first begin at an even one of the second, and all are read in pairs of values. If
+    `transposed`, coefficients are read backwards, and `lowest` is the lowest lag of the transposed matrix.
     """
     values, scale = _empty_table(coefficients, lowest, dtype, transposed)
     scaled = dtype == torch.float16

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mixers.ops.encoder import encode, encode_reference
 from mixers.toeplitz.decay import LearnedDecay
@@ -31,11 +32,12 @@ def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, 
         assert (one - other).norm() <= 1e-5 * other.norm()
 
 
-@pytest.mark.parametrize("learned", [True, False])
-def test_second_derivatives_are_the_references(learned: bool):
+@pytest.mark.parametrize("frozen", [None, 0, 1, 4])
+def test_second_derivatives_are_the_references(frozen: int | None):
     lags, parameters = drawn(20, 16, 2, 5)
-    parameters[0].requires_grad_(learned)
-    leaves, seconds = parameters if learned else parameters[1:], []
+    leaves, seconds = [part for place, part in enumerate(parameters) if place != frozen], []
+    if frozen is not None:
+        parameters[frozen].requires_grad_(False)
     for function in (encode, encode_reference):
         first = torch.autograd.grad(function(lags, 1.0, *parameters).square().sum(), leaves, create_graph=True)
         seconds.append(torch.autograd.grad(sum(part.square().sum() for part in first), leaves))
@@ -51,3 +53,10 @@ def test_the_module_means_the_same_by_it(inputs: str, decay: LearnedDecay | None
     lags = torch.arange(-40.0, 41.0)
     assert module.fused
     torch.testing.assert_close(module._fused(lags, 41, decay), module(lags, 41, decay), rtol=1e-4, atol=1e-5)
+
+
+def test_operations_are_counted_once():
+    lags, parameters = drawn(20, 16, 2, 5)
+    with FlopCounterMode(display=False) as counter:
+        encode(lags, 1.0, *parameters).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 20 * 16 * (2 * 16 + 5)  # forward and two gradients

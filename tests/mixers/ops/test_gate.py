@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.nn.functional import silu
 
-from mixers.ops.gate import silu_gate, silu_gate_reference
+from mixers.ops.gate import one_pass
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -18,7 +19,7 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]
 def test_it_is_the_reference_with_its_gradients(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float):
     u, x = drawn(*shape, dtype=dtype)
     weight = torch.randn_like(u)
-    y, expected = silu_gate(u, x), silu_gate_reference(u.double(), x.double())
+    y, expected = one_pass(u, x), silu(u.double()) * x.double()
     assert y.dtype == dtype
     assert y.stride() == u.stride()
     found = (y, *torch.autograd.grad(y, (u, x), weight))
@@ -31,16 +32,26 @@ def test_a_gradient_of_another_storage_is_understood():
     u, x = drawn(4, 2, 3)
     weight = torch.randn(u.shape)
     assert weight.stride() != u.stride()
-    found = torch.autograd.grad(silu_gate(u, x), (u, x), weight)
-    for one, other in zip(found, torch.autograd.grad(silu_gate_reference(u, x), (u, x), weight), strict=True):
+    found = torch.autograd.grad(one_pass(u, x), (u, x), weight)
+    for one, other in zip(found, torch.autograd.grad(silu(u) * x, (u, x), weight), strict=True):
         torch.testing.assert_close(one, other)
 
 
-def test_second_derivatives_are_the_references():
-    u, x = drawn(3, 5)
-    seconds = []
-    for function in (silu_gate, silu_gate_reference):
-        first = torch.autograd.grad(function(u, x).square().sum(), (u, x), create_graph=True)
-        seconds.append(torch.autograd.grad(sum(part.square().sum() for part in first), (u, x)))
+@pytest.mark.parametrize("frozen", [None, 0, 1])
+def test_second_derivatives_are_the_definitions(frozen: int | None):
+    parts, seconds = drawn(3, 5), []
+    leaves = [part.requires_grad_(place != frozen) for place, part in enumerate(parts) if place != frozen]
+    if frozen is not None:
+        parts[frozen].requires_grad_(False)
+    for y in (one_pass(*parts), silu(parts[0]) * parts[1]):
+        first = torch.autograd.grad(y.pow(3).sum(), leaves, create_graph=True)
+        seconds.append(torch.autograd.grad(sum(part.square().sum() for part in first), leaves))
     for one, other in zip(*seconds, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_what_it_cannot_take_is_refused():
+    u, x = drawn(3, 5)
+    for first, second in ((u.double(), x.double()), (u, x.contiguous()), (u, x.half()), (u[:, ::2], x[:, ::2])):
+        with pytest.raises(ValueError, match="one shape, one dense storage and one dtype"):
+            one_pass(first, second)
