@@ -103,6 +103,20 @@ def test_kernels_are_deterministic_and_captured_by_graphs(backend: str, length: 
     assert torch.equal(y, expected)
 
 
+@pytest.mark.parametrize("length", [300, 3000])
+def test_the_unit_is_compiled_whole(length: int):
+    """Kernels and all, with gradients."""
+    torch.manual_seed(0)
+    mixer, x = build("gtu", 64, causal=True).cuda(), torch.randn(2, length, 64, device="cuda", requires_grad=True)
+    results = []
+    for module in (mixer, torch.compile(mixer, fullgraph=True, dynamic=False)):
+        with torch.autocast("cuda", torch.bfloat16):
+            y = module(x)
+        results.append((y, *torch.autograd.grad(y.float().square().sum(), (x, *mixer.parameters()))))
+    for one, other in zip(*results, strict=True):
+        near(one, other, 3e-2)
+
+
 @pytest.mark.parametrize("learned", [True, False])
 @pytest.mark.parametrize("length", [1, 77, 2048])
 def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, learned: bool):
