@@ -115,8 +115,8 @@ FAULTS = [
         "batch statistics",
         "gtu",
         PROJECTIONS,
-        "self.activation(gate) * mixed",
-        "self.activation(gate) * mixed / (1 + mixed.square().mean(0))",
+        "silu_gate(gate, mixed)",
+        "silu_gate(gate, mixed) / (1 + mixed.square().mean(0))",
         "batch",
     ),
     Fault(
