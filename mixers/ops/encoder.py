@@ -34,21 +34,12 @@ def encode_reference(
     return F.linear(_activate(hidden), last, last_bias) * torch.exp(lags.abs()[:, None] * log_decay)
 
 
-def encode(
-    lags: Tensor,
-    divisor: float,
-    log_decay: Tensor,
-    first: Tensor,
-    weights: Tensor,
-    biases: Tensor,
-    last: Tensor,
-    last_bias: Tensor,
-) -> Tensor:
+def encode(lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> Tensor:
     """`encode_reference` in one kernel on a GPU, stored as (D, M), and its gradients in two; all in float32.
 
     A second derivative is that of the reference.
     """
-    return _Encode.apply(lags, divisor, log_decay, first, weights, biases, last, last_bias)
+    return _Encode.apply(lags, divisor, log_decay, *parameters)
 
 
 class _Encode(torch.autograd.Function):

@@ -57,16 +57,8 @@ def encode(
 
 
 @encode.register_fake
-def _empty(
-    lags: Tensor,
-    divisor: float,
-    log_decay: Tensor,
-    first: Tensor,
-    weights: Tensor,
-    biases: Tensor,
-    last: Tensor,
-    last_bias: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _empty(lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    _, _, biases, last, _ = parameters
     (layers, width), count = biases.shape, len(lags)
     return last.new_empty(len(last), count), last.new_empty(count, width), last.new_empty(layers, count, width)
 
@@ -164,15 +156,9 @@ def gradients(
 
 @gradients.register_fake
 def _empty_gradients(
-    dcoefficients: Tensor,
-    lags: Tensor,
-    divisor: float,
-    log_decay: Tensor,
-    weights: Tensor,
-    last: Tensor,
-    output: Tensor,
-    hidden: Tensor,
+    dcoefficients: Tensor, lags: Tensor, divisor: float, log_decay: Tensor, *rest: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    weights, last, _, hidden = rest
     layers, _, width = hidden.shape
     first, biases = last.new_empty(width), last.new_empty(layers, width)
     return first, torch.empty_like(weights), biases, torch.empty_like(last), torch.empty_like(log_decay)
