@@ -5,6 +5,7 @@ Shapes: B batch, N length, D channels, lags lowest .. highest; rows are (D, B, N
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from mixers.ops.circular import by_channel
 
-LONGEST_MONARCH = {torch.bfloat16: 8192, torch.float16: 8192, torch.float32: 4096}
-"""The most tokens whose transform a multiprocessor holds."""
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""What the kernels take."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +63,64 @@ class Monarch:
     def multiply(self, rows: Tensor) -> Tensor:
         from mixers.ops.kernels.monarch import product
 
-        return product(self.values, self.scale, rows)
+        return product(self.values, self.scale, rows, False)
 
     def gradients(
         self, dy: Tensor, rows: Tensor, of_coefficients: bool, of_x: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """By the coefficients and by x, wanted or not: one kernel gives both, which share a transform."""
-        from mixers.ops.kernels.monarch import gradients
+        """By the coefficients and by x, where wanted."""
+        from mixers.ops.kernels.monarch import gradient, product
 
-        return gradients(self.values, self.scale, dy, rows, self.lowest, self.lowest + self.coefficients.shape[1] - 1)
+        highest = self.lowest + self.coefficients.shape[1] - 1
+        dcoefficients = gradient(dy, rows, self.lowest, highest) if of_coefficients else None
+        return dcoefficients, product(self.values, self.scale, dy, True) if of_x else None
 
 
 def require_tensor_cores(backend: str, x: Tensor) -> None:
-    """Raise ValueError unless the kernels can run on x."""
+    """Raise ValueError unless the kernels can run on x (B, N, D)."""
     require_dtype(backend, x.dtype)
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+    if not x.is_cuda and (backend == "monarch" or os.environ.get("TRITON_INTERPRET") != "1"):
         raise ValueError(f"backend={backend!r} needs a GPU, and x is on {x.device}")
     if backend == "monarch":
-        require_short(x.shape[1], x.dtype)
+        require_monarch(x.shape[1], x.dtype, x.device)
 
 
 def require_dtype(backend: str, dtype: torch.dtype) -> None:
     """Raise ValueError for one that the kernels do not know."""
-    if dtype not in LONGEST_MONARCH:
+    if dtype not in DTYPES:
         raise ValueError(f"backend={backend!r} takes float32, float16 and bfloat16, not {dtype}")
 
 
-def require_short(length: int, dtype: torch.dtype) -> None:
-    """Raise ValueError for more tokens than a transform on chip takes."""
-    if length > LONGEST_MONARCH[dtype]:
-        raise ValueError(f"backend='monarch' takes up to {LONGEST_MONARCH[dtype]:,} tokens of {dtype}, not {length:,}")
+def require_monarch(length: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError for more tokens than a transform on chip takes, and for float32 that must not be rounded."""
+    longest = longest_monarch(device)
+    if length > longest:
+        raise ValueError(f"backend='monarch' takes up to {longest:,} tokens on {device}, not {length:,}")
+    if dtype == torch.float32 and not rounds_float32():
+        allow = "torch.set_float32_matmul_precision('high') allows it"
+        raise ValueError(f"backend='monarch' rounds float32 to 11 bits, as TF32 does: {allow}; backend='fft' does not")
+
+
+def longest_monarch(device: torch.device) -> int:
+    """The most tokens whose transform the chip holds: half of its 32,768 where a block has less than 192 KB."""
+    return 32_768 if capability(device)[0] in (9, 10) else 16_384
+
+
+def rounds_float32() -> bool:
+    """Whether torch may round the inputs of products of float32 numbers."""
+    return torch.get_float32_matmul_precision() != "highest"
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """Of a GPU, such as (9, 0) for Hopper."""
+    compiling = torch.compiler.is_compiling()  # it asks once, and knows no cached functions
+    return torch.cuda.get_device_capability(device) if compiling else _asked_capability(device)
+
+
+@functools.cache
+def _asked_capability(device: torch.device) -> tuple[int, int]:
+    """Asking a device takes longer than a product."""
+    return torch.cuda.get_device_capability(device)
 
 
 def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
@@ -105,10 +134,12 @@ def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
 def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
     """As `make_tiles`, for up to `length` tokens."""
     require_dtype("monarch", dtype)
-    require_short(length, dtype)
+    if not coefficients.is_cuda:
+        raise ValueError(f"backend='monarch' needs a GPU, and the coefficients are on {coefficients.device}")
+    require_monarch(length, dtype, coefficients.device)
     from mixers.ops.kernels.monarch import spectrum
 
-    return Monarch(coefficients, lowest, *spectrum(coefficients.detach().float(), lowest, length))
+    return Monarch(coefficients, lowest, *spectrum(coefficients.detach().float(), lowest, length, dtype))
 
 
 def kernel_product(kernel: Tiles | Monarch, x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ Shapes: B batch, N length, D channels; lags are i - j.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -15,18 +14,21 @@ from torch import Tensor
 from mixers.ops.fourier import circular_product, spectrum
 from mixers.ops.precision import wide, without_autocast
 from mixers.ops.tensor_cores import (
-    LONGEST_MONARCH,
+    DTYPES,
     Monarch,
     Tiles,
+    capability,
     kernel_product,
+    longest_monarch,
     make_monarch,
     make_tiles,
     require_tensor_cores,
+    rounds_float32,
 )
 
 BACKENDS = ("dense", "fft", "tiles", "monarch")
 
-LONGEST_TILES = 2048
+LONGEST_TILES = 256
 """Up to this N tiles of the matrix were seen to take less time than transforms, on an H100."""
 
 
@@ -58,9 +60,9 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise, or what `prepare`
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
     backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
-    tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, for up to
-    8,192 tokens in half precision, computed in float16, and 4,096 in float32. The last two are for CUDA and have first
-    derivatives only. "auto" takes what `toeplitz_backend` says, or what the coefficients were prepared for.
+    tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, of numbers
+    rounded to float16, for up to 32,768 tokens (16,384 where a block has less than 192 KB of shared memory). The last
+    two are for CUDA and have first derivatives only. "auto" takes what `toeplitz_backend` says, or what the coefficients were prepared for.
     Dense and fft compute in at least float32, under autocast too. By fft and monarch, errors are relative to the
     largest value of a sequence, earlier or later: by monarch in half precision, about 1e-4 of it. Returns the dtype of
     x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
@@ -127,8 +129,8 @@ def require_toeplitz_backend(backend: str) -> str:
 def toeplitz_backend(backend: str, x: Tensor) -> str:
     """The backend that `backend` stands for, given x (B, N, D).
 
-    "auto" is, on a GPU with tensor cores, tiles for N up to LONGEST_TILES in bfloat16 and float16, and in float32 where
-    torch.set_float32_matmul_precision allows TF32; monarch for N up to 8,192 in half precision; else fft.
+    "auto" is, on a GPU with tensor cores, in bfloat16 and float16, and in float32 where torch.set_float32_matmul_precision
+    allows TF32, tiles for N up to LONGEST_TILES and monarch for longer sequences that it takes; else fft.
     Raises ValueError for one that does not exist or cannot run.
     """
     if require_toeplitz_backend(backend) in ("tiles", "monarch"):
@@ -139,27 +141,13 @@ def toeplitz_backend(backend: str, x: Tensor) -> str:
         return "fft"
     if x.shape[1] <= LONGEST_TILES:
         return "tiles"
-    return "monarch" if x.dtype != torch.float32 and x.shape[1] <= LONGEST_MONARCH[x.dtype] else "fft"
+    return "monarch" if x.shape[1] <= longest_monarch(x.device) else "fft"
 
 
 def _on_tensor_cores(x: Tensor) -> bool:
     """Whether products of x's numbers, which are on a GPU, run there."""
-    rounds = x.dtype in (torch.bfloat16, torch.float16)
-    rounds |= x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    return rounds and _has_tensor_cores(x.device)
-
-
-def _has_tensor_cores(device: torch.device) -> bool:
-    """Whether they take all of these dtypes."""
-    compiling = torch.compiler.is_compiling()  # it asks once, and knows no cached functions
-    capability = torch.cuda.get_device_capability(device) if compiling else _capability(device)
-    return capability >= (8, 0)
-
-
-@functools.cache
-def _capability(device: torch.device) -> tuple[int, int]:
-    """Asking a device takes longer than a product."""
-    return torch.cuda.get_device_capability(device)
+    rounds = x.dtype in DTYPES and (x.dtype != torch.float32 or rounds_float32())
+    return rounds and capability(x.device) >= (8, 0)
 
 
 def toeplitz_matrix(coefficients: Tensor, *, causal: bool) -> Tensor:

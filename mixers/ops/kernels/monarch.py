@@ -1,8 +1,7 @@
-# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
-# (a jitted function has other arguments than its definition)
-"""The Toeplitz product by a Fourier transform that is two matrix products, for tensor cores, all on chip.
+"""The Toeplitz product of whole sequences by transforms on tensor cores, for up to 32,768 tokens: one kernel, one more
+for the gradient by x, which is it with the conjugate, and two for that by the coefficients. CUDA C++, in monarch.cu.
 
-At the frequencies w_f = exp(-2 pi i (f + 1/4) / P), f < P, w_f^P = -i: what wraps around P tokens is imaginary. So
+With w_f = exp(-2 pi i (f + 1/4) / P), f < P, w_f^P = -i: what wraps around P tokens is imaginary. So
 
     y = Re F^H (C F x),    (F x)_f = sum over j of w_f^j x_j / sqrt(P),    C_f = sum over all lags l of w_f^l t[l]
 
@@ -15,295 +14,230 @@ where e(z) = exp(-2 pi i z): a matrix from the left, factors, a matrix from the 
 al., ICML 2022, https://arxiv.org/abs/2204.00595) and FlashFFTConv (Fu et al., 2023, https://arxiv.org/abs/2311.05908).
 
 The gradients are dx = Re F^H (conj(C) F dy), and by t the real part of sqrt(P) F^H (F dy conj(F x)); by a lag l < 0 it
-is the imaginary part at P + l, since w_f^(P + l) = -i w_f^l. Half precision works on float16 numbers, whose sequences
-and coefficients are scaled by powers of two.
-Shapes: B batch, N length, D channels; x and y (D, B, N), contiguous; t (D, lags), lags from `lowest` on.
+is the imaginary part at P + l, since w_f^(P + l) = -i w_f^l. Products are of float16 numbers, whose sequences and
+coefficients are scaled by powers of two, with sums in float32.
+Shapes: B batch, N length, D channels; x and y (D, B, N), contiguous; t (D, lags), lags from `lowest` on; frequencies
+(D, R / 16, S / 16, 2, 32, 4, 2) as the kernels lay them.
 """
 
+import functools
 import math
+from dataclasses import dataclass
 
+import numpy
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mixers.ops.kernels.tiles import precision
+from mixers.ops.kernels.program import Kernel, kernel
 
-HEADROOM: tl.constexpr = tl.constexpr(16.0)
+SIDES = ((32, 16), (32, 32), (64, 32), (128, 32), (128, 64), (256, 64), (512, 64))
+"""R and S. A product takes 4 R multiplications a token from the left and 8 S from the right; more than 64 columns would
+not stay in registers."""
+
+LONGEST = math.prod(SIDES[-1])
+
+HEADROOM = 16.0
 """About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S): float16 ends at 65,504."""
+
+NUMBERS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 
 
 def sides(length: int) -> tuple[int, int]:
-    """R and S for sequences of up to `length` tokens; smaller matrices would be too narrow for Hopper's products."""
-    return (64, 64) if length <= 64 * 64 else (128, 64)
+    """R and S for sequences of up to `length` tokens."""
+    return next((rows, columns) for rows, columns in SIDES if rows * columns >= length)
 
 
-def _tables(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrix from the left (2, R, R), the factors (2, R, S) in float32, and the matrix from the right (2, S, S)."""
-    left = torch.empty(2, rows, rows, dtype=dtype, device=device)
-    factors = torch.empty(2, rows, columns, dtype=torch.float32, device=device)
-    right = torch.empty(2, columns, columns, dtype=dtype, device=device)
-    for table, shift, period in ((left, 1, rows), (factors, 1, rows * columns), (right, 0, columns)):
-        size = 1.0 if table is factors else period**-0.5
-        _waves[(table.shape[1],)](table, shift, 4 * period, math.tau / (4 * period), size, COLUMNS=table.shape[2])
-    return left, factors, right
+def shared_memory(length: int) -> int:
+    """Bytes that a block of the product holds on chip: 64 columns of tokens, and of two parts of their transform."""
+    return 3 * 128 * sides(length)[0]
 
 
-@triton.jit
-def _waves(table, shift, period, angle, size, COLUMNS: tl.constexpr):
-    """exp(-i angle (4 g + shift) b) size, real and imaginary parts."""
-    g, b = tl.program_id(0), tl.arange(0, COLUMNS)
-    turn = (((4 * g + shift) * b) % period).to(tl.float32) * angle  # of whole numbers: exact
-    place = table + g * COLUMNS + b
-    tl.store(place, (tl.cos(turn) * size).to(table.dtype.element_ty))
-    tl.store(place + tl.num_programs(0) * COLUMNS, (-tl.sin(turn) * size).to(table.dtype.element_ty))
+@dataclass(frozen=True)
+class Tables:
+    """What the kernels read beside x: the matrix from the left, its transpose, factors, the matrix from the right, all
+    as they lie in registers; and sqrt(P) over the third power of what the product of both matrices is too large by."""
+
+    left: Tensor
+    back: Tensor
+    factors: Tensor
+    right: Tensor
+    root: float
 
 
-@triton.jit
-def _pair(table, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Real and imaginary parts (ROWS, COLUMNS)."""
-    place = table + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    return tl.load(place), tl.load(place + ROWS * COLUMNS)
+@functools.cache
+def tables(rows: int, columns: int, device: torch.device) -> Tables:
+    """Made once, before a CUDA graph is captured."""
+    g, a, b = numpy.arange(rows)[:, None], numpy.arange(rows), numpy.arange(columns)
+    left, left_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
+    right, right_size = _rounded(_waves(b[:, None] * b, columns))
+    factors = _pairs(_waves((4 * g + 1) * numpy.array([0, 2, 4, 6, 1, 8]), 4 * rows * columns), -1)
+    parts = _left_operands(left), _left_operands(left[:1].mT), factors.astype(numpy.float32), _right_operands(right)
+    root = math.sqrt(rows * columns)
+    on_device = (torch.from_numpy(numpy.ascontiguousarray(part)).to(device) for part in parts)
+    return Tables(*on_device, root / (left_size * right_size * root) ** 3)
 
 
-TINY: tl.constexpr = tl.constexpr(2.0**-126)
-"""The least number that is not subnormal: a GPU may take smaller ones for zero."""
+@dataclass(frozen=True)
+class Form:
+    """What the kernels are compiled for."""
+
+    rows: int
+    columns: int
+    dtype: torch.dtype
+    aligned: bool
+
+    @property
+    def sequences(self) -> int:
+        """A block of the product takes so many."""
+        return 64 // self.columns
+
+    @property
+    def product_warps(self) -> int:
+        return min(self.rows // 32, 8)
+
+    @property
+    def tile_warps(self) -> int:
+        """Where a warp takes one tile of 16 rows."""
+        return min(self.rows // 16, 4 if self.rows < 512 else 8)
+
+    @property
+    def tile_blocks(self) -> int:
+        """So many take a channel's tiles."""
+        return self.rows // 16 // self.tile_warps
+
+    @functools.cache
+    def kernel(self, name: str, device: torch.device) -> Kernel:
+        """A kernel of monarch.cu."""
+        macros = {
+            "ROWS": self.rows,
+            "COLUMNS": self.columns,
+            "NUMBER": NUMBERS[self.dtype],
+            "ALIGNED": int(self.aligned),
+            "HEADROOM": f"{HEADROOM}f",
+            "ROOT": f"{tables(self.rows, self.columns, device).root!r}f",
+        }
+        texts = tuple((key, str(value)) for key, value in macros.items())
+        warps = self.product_warps if name in ("product", "restore") else self.tile_warps
+        matrices = {"product": 3, "restore": 2, "correlate": 2, "transform": 1}[name]
+        return kernel("monarch.cu", name, texts, device, 32 * warps, 128 * self.rows * matrices)
 
 
-@triton.jit
-def _power_of_two(size):
-    """The greatest one that is not above `size`; TINY for less."""
-    bits = tl.maximum(size, TINY).to(tl.int32, bitcast=True)
-    return (bits & 0x7F800000).to(tl.float32, bitcast=True)
+def _waves(turns: numpy.ndarray, period: int) -> numpy.ndarray:
+    return numpy.exp(-2j * math.pi * (turns % period) / period)
 
 
-@triton.jit
-def _transform(x, left, factors, right, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr):
-    """F x, real and imaginary parts (ROWS, COLUMNS) in float32."""
-    real, imaginary = _pair(left, ROWS, ROWS)
-    a, b = tl.dot(real, x, input_precision=PRECISION), tl.dot(imaginary, x, input_precision=PRECISION)
-    cosine, sine = _pair(factors, ROWS, COLUMNS)
-    a, b = (a * cosine - b * sine).to(x.dtype), (a * sine + b * cosine).to(x.dtype)
-    real, imaginary = _pair(right, COLUMNS, COLUMNS)
-    c = tl.dot(a, real, input_precision=PRECISION) - tl.dot(b, imaginary, input_precision=PRECISION)
-    d = tl.dot(a, imaginary, tl.dot(b, real, input_precision=PRECISION), input_precision=PRECISION)
-    return c, d
+def _pairs(values: numpy.ndarray, axis: int) -> numpy.ndarray:
+    return numpy.stack([values.real, values.imag], axis)
 
 
-@triton.jit
-def _inverse(a, b, left, factors, right, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr):
-    """Re F^H (a + i b), (ROWS, COLUMNS) in float32."""
-    dtype: tl.constexpr = left.dtype.element_ty
-    real, imaginary = _pair(right, COLUMNS, COLUMNS)
-    a, b = a.to(dtype), b.to(dtype)
-    c = tl.dot(a, real, tl.dot(b, imaginary, input_precision=PRECISION), input_precision=PRECISION)
-    d = tl.dot(b, real, input_precision=PRECISION) - tl.dot(a, imaginary, input_precision=PRECISION)
-    cosine, sine = _pair(factors, ROWS, COLUMNS)
-    c, d = (c * cosine + d * sine).to(dtype), (d * cosine - c * sine).to(dtype)
-    transposed = left + tl.arange(0, ROWS)[:, None] + tl.arange(0, ROWS)[None, :] * ROWS
-    y = tl.dot(tl.load(transposed), c, input_precision=PRECISION)
-    return tl.dot(tl.load(transposed + ROWS * ROWS), d, y, input_precision=PRECISION)
+def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
+    """A matrix (2 parts, 2, rows, columns), in float16 and what that leaves, times about 1 / sqrt(rows), and that: of the
+    numbers near it, the one by which entries round least."""
+    pairs = _pairs(matrix, 0)
+    values = numpy.unique(numpy.abs(pairs).round(12))
+    sizes = len(matrix) ** -0.5 * 2 ** numpy.linspace(-0.5, 0.5, 2001)
+    scaled = values * sizes[:, None]
+    size = sizes[numpy.square(scaled.astype(numpy.float16) / sizes[:, None] - values).sum(1).argmin()]
+    rounded = (pairs * size).astype(numpy.float16)
+    return numpy.stack([rounded, (pairs * size - rounded).astype(numpy.float16)]), float(size)
+
+
+def _left_operands(matrix: numpy.ndarray) -> numpy.ndarray:
+    """(parts, 2, R, R) as (parts, R / 16, R / 16, 2, 32 lanes, 4 words, 2): a lane has rows lane / 4 and 8 more, columns
+    2 (lane % 4) and 8 more."""
+    parts, tiles = len(matrix), matrix.shape[-1] // 16
+    return matrix.reshape(parts, 2, tiles, 2, 8, tiles, 2, 4, 2).transpose(0, 2, 5, 1, 4, 7, 6, 3, 8)
+
+
+def _right_operands(matrix: numpy.ndarray) -> numpy.ndarray:
+    """(parts, 2, S, S) as (parts, S / 16, S / 16, 2, 32 lanes, 4 words, 2): a lane has columns lane / 4 and 8 more, rows
+    2 (lane % 4) and 8 more."""
+    parts, tiles = len(matrix), matrix.shape[-1] // 16
+    return matrix.reshape(parts, 2, tiles, 2, 4, 2, tiles, 2, 8).transpose(0, 2, 6, 1, 8, 4, 7, 3, 5)
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_spectrum", mutates_args=())
-def spectrum(coefficients: Tensor, lowest: int, length: int) -> tuple[Tensor, Tensor]:
-    """C / scale, (D, 2, R, S) in float32, and the scale (D,), of coefficients (D, lags) for up to `length` tokens."""
-    values, scale = _empty_spectrum(coefficients, lowest, length)
+def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """C / scale in float16 and the scale (D,), of coefficients (D, lags) for up to `length` tokens of `dtype`."""
+    values, scale = _empty_spectrum(coefficients, lowest, length, dtype)
+    form = Form(*sides(length), dtype, True)
+    read = tables(form.rows, form.columns, coefficients.device)
     channels, lags = coefficients.shape
-    rows, columns = sides(length)
-    with torch.cuda.device_of(coefficients):
-        _spectrum[(channels,)](
-            coefficients, *_tables(rows, columns, torch.float32, coefficients.device), values, scale,
-            *coefficients.stride(), lags, lowest,
-            BELOW=lowest < 0, **_shape(rows, columns),
-        )  # fmt: skip
+    form.kernel("transform", coefficients.device)(
+        (channels * form.tile_blocks,),
+        coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
+    )  # fmt: skip
     return values, scale
 
 
 @spectrum.register_fake
-def _empty_spectrum(coefficients: Tensor, lowest: int, length: int) -> tuple[Tensor, Tensor]:
-    channels = len(coefficients)
-    return coefficients.new_empty(channels, 2, *sides(length)), coefficients.new_empty(channels)
-
-
-def _shape(rows: int, columns: int) -> dict[str, int]:
-    """How a kernel is compiled; one stage, else the tables would be on chip several times."""
-    return {"ROWS": rows, "COLUMNS": columns, "num_warps": rows // 16, "num_stages": 1}
-
-
-@triton.jit
-def _spectrum(
-    t, left, factors, right, values, scale, channel_stride, lag_stride, lags, lowest,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BELOW: tl.constexpr,
-):  # fmt: skip
-    channel = tl.program_id(0).to(tl.int64)
-    token = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    place = token - lowest
-    start = t + channel * channel_stride
-    above = tl.load(start + place.to(tl.int64) * lag_stride, mask=place < lags, other=0.0)
-    place -= ROWS * COLUMNS  # lag l < 0 is at token P + l
-    inside = BELOW & (place >= 0) & (place < -lowest)
-    below = tl.load(start + place.to(tl.int64) * lag_stride, mask=inside, other=0.0)
-    divisor = _power_of_two(tl.sum(tl.abs(above)) + tl.sum(tl.abs(below))) / HEADROOM
-    divisor = tl.maximum(divisor, TINY)
-    real, imaginary = _transform(above / divisor, left, factors, right, ROWS, COLUMNS, "tf32x3")
-    if BELOW:
-        c, d = _transform(below / divisor, left, factors, right, ROWS, COLUMNS, "tf32x3")
-        real, imaginary = real - d, imaginary + c
-    root = tl.sqrt(ROWS * COLUMNS * 1.0)
-    target = values + channel * 2 * ROWS * COLUMNS + token
-    tl.store(target, real * root)
-    tl.store(target + ROWS * COLUMNS, imaginary * root)
-    tl.store(scale + channel, divisor)
+def _empty_spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    channels, (rows, columns) = len(coefficients), sides(length)
+    values = coefficients.new_empty(channels, rows // 16, columns // 16, 2, 32, 4, 2, dtype=torch.float16)
+    return values, coefficients.new_empty(channels)
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch", mutates_args=())
-def product(values: Tensor, scale: Tensor, x: Tensor) -> Tensor:
-    """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N)."""
+def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tensor:
+    """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N); by the transposed matrix if asked."""
     y = torch.empty_like(x)
     channels, batch, length = x.shape
-    rows, columns = values.shape[2:]
-    with torch.cuda.device_of(x):
-        _product[(channels, _groups(channels, batch))](
-            x, values, scale, *_tables(rows, columns, _kept(x), x.device), y, batch, length,
-            PRECISION=precision(), **_shape(rows, columns),
-        )  # fmt: skip
+    form = Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
+    read = tables(form.rows, form.columns, x.device)
+    form.kernel("product", x.device)(
+        (channels * -(-batch // form.sequences),),
+        x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed,
+    )  # fmt: skip
     return y
 
 
 @product.register_fake
-def _like(values: Tensor, scale: Tensor, x: Tensor) -> Tensor:
+def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tensor:
     return torch.empty_like(x)
 
 
 @register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch)
-def _product_operations(values, scale, x, **rest) -> int:
-    return 2 * _transform_operations(values, x)
+def _product_operations(values, scale, x, transposed: bool, **rest) -> int:
+    return 2 * _transform_operations(x, 16 * values[1], 16 * values[2])
 
 
-def _transform_operations(values: tuple[int, ...], x: tuple[int, int, int]) -> int:
+def _transform_operations(x: tuple[int, int, int], rows: int, columns: int) -> int:
     """Of one transform of every sequence: two real products from the left, and four from the right."""
-    rows, columns = values[2:]
     return x[0] * x[1] * rows * columns * (4 * rows + 8 * columns)
 
 
-def _kept(x: Tensor) -> torch.dtype:
-    """The dtype of products on tensor cores."""
-    return torch.float32 if x.dtype == torch.float32 else torch.float16
-
-
-def _groups(channels: int, batch: int) -> int:
-    """Programs a channel, which share its sequences: some 2,048 in all keep a GPU busy."""
-    return min(batch, triton.cdiv(2048, channels))
-
-
-@triton.jit
-def _scaled(x, token, length, dtype: tl.constexpr):
-    """A sequence (ROWS, COLUMNS) divided by a power of two, and that."""
-    values = tl.load(x + token, mask=token < length, other=0.0).to(tl.float32)
-    scale = _power_of_two(tl.max(tl.abs(values)))
-    return (values / scale).to(dtype), scale
-
-
-@triton.jit
-def _product(
-    x, values, scale, left, factors, right, y, batch, length,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    channel = tl.program_id(0).to(tl.int64)
-    token = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    values += channel * 2 * ROWS * COLUMNS
-    for sequence in range(tl.program_id(1), batch, tl.num_programs(1)):
-        start = (channel * batch + sequence) * length
-        inputs, size = _scaled(x + start, token, length, left.dtype.element_ty)
-        a, b = _transform(inputs, left, factors, right, ROWS, COLUMNS, PRECISION)
-        real, imaginary = _pair(values, ROWS, COLUMNS)
-        a, b = a * real - b * imaginary, a * imaginary + b * real
-        outputs = _inverse(a, b, left, factors, right, ROWS, COLUMNS, PRECISION) * (size * tl.load(scale + channel))
-        tl.store(y + start + token, outputs.to(y.dtype.element_ty), mask=token < length)
-
-
-@torch.library.custom_op("mixerzoo::toeplitz_monarch_backward", mutates_args=())
-def gradients(values: Tensor, scale: Tensor, dy: Tensor, x: Tensor, lowest: int, highest: int) -> tuple[Tensor, Tensor]:
-    """The gradients by the coefficients of lags lowest .. highest, (D, lags) in float32, and by x, (D, B, N)."""
-    dt, dx = _empty_gradients(values, scale, dy, x, lowest, highest)
+@torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())
+def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
+    """The gradient (D, lags) in float32 by the coefficients of lags lowest .. highest, from dy and x (D, B, N)."""
+    dt = _lags(dy, x, lowest, highest)
     channels, batch, length = x.shape
-    rows, columns = values.shape[2:]
-    groups = _groups(channels, batch)
-    sums = x.new_empty(channels, groups, 2, rows, columns, dtype=torch.float32)
-    shape = _shape(rows, columns)
-    with torch.cuda.device_of(x):
-        _gradients[(channels, groups)](
-            x, dy, values, scale, *_tables(rows, columns, _kept(x), x.device), dx, sums, batch, length,
-            PRECISION=precision(), **shape,
-        )  # fmt: skip
-        _gradient[(channels,)](
-            sums, *_tables(rows, columns, torch.float32, x.device), dt, groups, dt.shape[1], lowest,
-            BELOW=lowest < 0, **shape,
-        )  # fmt: skip
-    return dt, dx
+    form = Form(*sides(max(highest, -lowest) + 1), x.dtype, _aligned(x) and _aligned(dy))
+    read = tables(form.rows, form.columns, x.device)
+    tiles, chunks = form.rows // 16, form.columns // 16
+    sums = x.new_empty(channels, tiles, chunks, 2, 32, 4, 2, dtype=torch.float16)
+    sizes = x.new_empty(channels, tiles, dtype=torch.float32)
+    form.kernel("correlate", x.device)(
+        (channels * form.tile_blocks,),
+        x, dy, read.left, read.factors, read.right, sums, sizes, batch, length,
+    )  # fmt: skip
+    form.kernel("restore", x.device)(
+        (channels * (1 + (lowest < 0)),),
+        sums, sizes, read.back, read.factors, read.right, dt, dt.shape[1], lowest,
+    )  # fmt: skip
+    return dt
 
 
-@gradients.register_fake
-def _empty_gradients(
-    values: Tensor, scale: Tensor, dy: Tensor, x: Tensor, lowest: int, highest: int
-) -> tuple[Tensor, Tensor]:
-    return x.new_zeros(len(x), highest - lowest + 1, dtype=torch.float32), torch.empty_like(x)
+@gradient.register_fake
+def _lags(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
+    return x.new_empty(len(x), highest - lowest + 1, dtype=torch.float32)
 
 
-@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch_backward)
-def _gradients_operations(values, scale, dy, x, lowest: int, highest: int, **rest) -> int:
-    return 3 * _transform_operations(values, x)
+@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch_gradient)
+def _gradient_operations(dy, x, lowest: int, highest: int, **rest) -> int:
+    return 2 * _transform_operations(x, *sides(max(highest, -lowest) + 1))
 
 
-@triton.jit
-def _gradients(
-    x, dy, values, scale, left, factors, right, dx, sums, batch, length,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """dx, and the sum of F dy conj(F x) over the sequences of this program."""
-    channel = tl.program_id(0).to(tl.int64)
-    token = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    values += channel * 2 * ROWS * COLUMNS
-    real_sums = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    imaginary_sums = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    for sequence in range(tl.program_id(1), batch, tl.num_programs(1)):
-        start = (channel * batch + sequence) * length
-        inputs, size_of_x = _scaled(x + start, token, length, left.dtype.element_ty)
-        a, b = _transform(inputs, left, factors, right, ROWS, COLUMNS, PRECISION)
-        a, b = a.to(left.dtype.element_ty), b.to(left.dtype.element_ty)  # in half the registers
-        inputs, size = _scaled(dy + start, token, length, left.dtype.element_ty)
-        c, d = _transform(inputs, left, factors, right, ROWS, COLUMNS, PRECISION)
-        real_sums += (c * a + d * b) * (size * size_of_x)
-        imaginary_sums += (d * a - c * b) * (size * size_of_x)
-        real, imaginary = _pair(values, ROWS, COLUMNS)
-        c, d = c * real + d * imaginary, d * real - c * imaginary
-        outputs = _inverse(c, d, left, factors, right, ROWS, COLUMNS, PRECISION) * (size * tl.load(scale + channel))
-        tl.store(dx + start + token, outputs.to(dx.dtype.element_ty), mask=token < length)
-    target = sums + (channel * tl.num_programs(1) + tl.program_id(1)) * 2 * ROWS * COLUMNS + token
-    tl.store(target, real_sums)
-    tl.store(target + ROWS * COLUMNS, imaginary_sums)
-
-
-@triton.jit
-def _gradient(
-    sums, left, factors, right, dt, groups, lags, lowest,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BELOW: tl.constexpr,
-):  # fmt: skip
-    """The gradient by the coefficients, from the sums of all groups."""
-    channel = tl.program_id(0).to(tl.int64)
-    token = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    real = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    imaginary = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    for group in range(groups):
-        a, b = _pair(sums + (channel * groups + group) * 2 * ROWS * COLUMNS, ROWS, COLUMNS)
-        real, imaginary = real + a, imaginary + b
-    root = tl.sqrt(ROWS * COLUMNS * 1.0)
-    place = token - lowest
-    above = _inverse(real, imaginary, left, factors, right, ROWS, COLUMNS, "tf32x3")
-    tl.store(dt + channel * lags + place, above * root, mask=place < lags)
-    if BELOW:
-        place -= ROWS * COLUMNS
-        below = _inverse(imaginary, -real, left, factors, right, ROWS, COLUMNS, "tf32x3")
-        tl.store(dt + channel * lags + place, below * root, mask=(place >= 0) & (place < -lowest))
+def _aligned(x: Tensor) -> bool:
+    """Whether sequences (D, B, N) can be read 8 tokens and 16 bytes at a time."""
+    return x.data_ptr() % 16 == 0 and x.shape[2] % 8 == 0

@@ -1,0 +1,76 @@
+"""Kernels in CUDA C++, compiled by NVRTC when they are first started; no compiler needs to be installed."""
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from cuda.core import Kernel as CompiledKernel
+    from cuda.core import LaunchConfig, ObjectCode, Stream
+
+Macros = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of one device, started in blocks of `threads` threads with `shared` bytes of shared memory."""
+
+    compiled: "CompiledKernel"
+    device: torch.device
+    threads: int
+    shared: int
+
+    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int) -> None:
+        """Start it on the current stream. Numbers are passed as int, and tensors as pointers."""
+        from cuda.core import launch
+
+        passed = (part.data_ptr() if isinstance(part, Tensor) else ctypes.c_int(part) for part in arguments)
+        with torch.cuda.device(self.device):
+            stream = _stream(torch.cuda.current_stream(self.device).cuda_stream)
+            launch(stream, _config(grid, self.threads, self.shared), self.compiled, *passed)
+
+
+def kernel(source: str, name: str, macros: Macros, device: torch.device, threads: int, shared: int) -> Kernel:
+    """The kernel `name` of the file `source` beside this one."""
+    from cuda.bindings import driver
+
+    compiled = _module(source, macros, device).get_kernel(name)
+    most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    (error,) = driver.cuKernelSetAttribute(most, shared, compiled.handle, driver.CUdevice(device.index))
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"{name} needs {shared:,} bytes of shared memory a block: {error.name}")
+    return Kernel(compiled, device, threads, shared)
+
+
+@functools.cache
+def _stream(handle: int) -> "Stream":
+    from cuda.core import Stream
+
+    return Stream.from_handle(handle)
+
+
+@functools.cache
+def _config(grid: tuple[int, ...], threads: int, shared: int) -> "LaunchConfig":
+    from cuda.core import LaunchConfig
+
+    return LaunchConfig(grid=grid, block=threads, shmem_size=shared)
+
+
+@functools.cache
+def _module(source: str, macros: Macros, device: torch.device) -> "ObjectCode":
+    major, minor = torch.cuda.get_device_capability(device)
+    return compiled(source, macros, f"sm_{major}{minor}")
+
+
+def compiled(source: str, macros: Macros, architecture: str) -> "ObjectCode":
+    """The file `source` beside this one, for an architecture such as sm_90."""
+    from cuda.core import Program, ProgramOptions
+
+    code = files(__package__).joinpath(source).read_text(encoding="utf-8")
+    options = ProgramOptions(name=source, std="c++17", arch=architecture, define_macro=list(macros))
+    return Program(code, "c++", options).compile("cubin")
