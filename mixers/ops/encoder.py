@@ -35,7 +35,7 @@ def encode_reference(
 
 
 def encode(lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> Tensor:
-    """`encode_reference` in one kernel on a GPU, stored as (D, M), and its gradients in two; all in float32.
+    """`encode_reference` in one kernel on a GPU, stored as (D, M), and its gradients in three; all in float32.
 
     A second derivative is that of the reference.
     """
@@ -67,7 +67,8 @@ class _Encode(torch.autograd.Function):
         with without_autocast(lags):
             dcoefficients = gradients[0].T.contiguous()
             dlog_decay = None if coefficients is None else (dcoefficients * coefficients) @ lags.abs()
-            found = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, output, hidden)
+            inner, outer = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, output, hidden)
+        found = inner[0, :, 0], inner[1:, :, :-1], inner[..., -1], outer[:, :-1], outer[:, -1]
         return None, None, dlog_decay, *found
 
 

@@ -1,6 +1,6 @@
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false
 # (a jitted function has other arguments than its definition)
-"""TNN's relative position encoder with its decay in one kernel, and the derivatives in two.
+"""TNN's relative position encoder with its decay in one kernel, and the derivatives in three.
 
     h_0 = w k / divisor + b,   h_l = W_l a(h_{l-1}) + b_l,   a(h) = ReLU(h / (|h| / sqrt(P) + 1e-8));
     the coefficients of lag k are (V a(h_L) + c) exp(|k| log_decay).
@@ -15,8 +15,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-LAGS = 16
-"""Lags a tile."""
+def lags_together(count: int) -> int:
+    """Lags a tile: few where there are few, else most of a GPU would wait."""
+    return 16 if count < 4096 else 32
 
 CHANNELS, GROUP = 128, 4
 """Channels a tile, and tiles that one program of `encode` writes; it computes the inner layers for itself."""
@@ -24,8 +25,14 @@ CHANNELS, GROUP = 128, 4
 BACKWARD_CHANNELS = 64
 """Channels a tile of what the inner layers are given backward."""
 
-LAST_CHANNELS, LAST_LAGS = 16, 64
-"""The tile of the last layer's gradients: one program sums over all lags."""
+LAST_CHANNELS, SUMMED = 16, 64
+"""The channels of a program for the last layer's gradients, and the lags that it and that for an inner layer take at a
+time."""
+
+
+def splits(count: int) -> int:
+    """Parts into which the sums over all lags fall."""
+    return min(triton.cdiv(count, 8 * SUMMED), 32)
 
 
 @torch.library.custom_op("mixerzoo::encode_lags", mutates_args=())
@@ -46,12 +53,13 @@ def encode(
     """
     coefficients, output, hidden = _empty(lags, divisor, log_decay, first, weights, biases, last, last_bias)
     channels, width = last.shape
-    grid = (triton.cdiv(len(lags), LAGS), triton.cdiv(channels, CHANNELS * GROUP))
+    together = lags_together(len(lags))
+    grid = (triton.cdiv(len(lags), together), triton.cdiv(channels, CHANNELS * GROUP))
     with torch.cuda.device_of(lags):
         _encode[grid](
             lags, log_decay, first, weights, biases, last, last_bias, coefficients, output, hidden,
             len(lags), width, len(weights), channels, divisor,
-            LAGS=LAGS, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=GROUP, num_warps=4,
+            LAGS=together, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=GROUP, num_warps=4,
         )  # fmt: skip
     return coefficients, output, hidden
 
@@ -135,33 +143,37 @@ def gradients(
     last: Tensor,
     output: Tensor,
     hidden: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients by first, weights, biases, last and last_bias, from that by the coefficients (D, M)."""
+) -> tuple[Tensor, Tensor]:
+    """The gradients of the inner layers (L + 1, P, P + 1), and of the last one (D, P + 1), from that by the coefficients
+    (D, M): by the weights and, in the last column, by the bias. Layer 0 has one column of weights."""
     (layers, count, width), channels = hidden.shape, len(last)
-    dhidden, activations = torch.empty_like(hidden), torch.empty_like(hidden[1:])
-    dlast, dlast_bias = torch.empty_like(last), torch.empty_like(log_decay)
+    dhidden, parts, together = torch.empty_like(hidden), splits(count), lags_together(count)
+    dinner = hidden.new_empty(parts, layers, width, width + 1)
+    dlast = hidden.new_empty(parts, channels, width + 1)
+    padded = _padded(width)
     with torch.cuda.device_of(lags):
-        _gradients[(triton.cdiv(count, LAGS),)](
-            dcoefficients, lags, log_decay, weights, last, hidden, dhidden, activations,
-            count, width, layers - 1, channels,
-            LAGS=LAGS, PADDED=_padded(width), CHANNELS=BACKWARD_CHANNELS, num_warps=4,
+        _gradients[(triton.cdiv(count, together),)](
+            dcoefficients, lags, log_decay, weights, last, hidden, dhidden, count, width, layers - 1, channels,
+            LAGS=together, PADDED=padded, CHANNELS=BACKWARD_CHANNELS, num_warps=4,
         )  # fmt: skip
-        _last_gradients[(triton.cdiv(channels, LAST_CHANNELS),)](
-            dcoefficients, lags, log_decay, output, dlast, dlast_bias, count, width, channels,
-            LAGS=LAST_LAGS, PADDED=_padded(width), CHANNELS=LAST_CHANNELS, num_warps=4,
+        _inner_gradients[(layers, parts)](
+            dhidden, hidden, lags, dinner, count, width, layers, divisor,
+            LAGS=SUMMED, PADDED=padded, num_warps=4,
         )  # fmt: skip
-    dfirst = (lags / divisor) @ dhidden[0]
-    return dfirst, dhidden[1:].mT @ activations, dhidden.sum(1), dlast, dlast_bias
+        _last_gradients[(triton.cdiv(channels, LAST_CHANNELS), parts)](
+            dcoefficients, lags, log_decay, output, dlast, count, width, channels,
+            LAGS=SUMMED, PADDED=padded, CHANNELS=LAST_CHANNELS, num_warps=4,
+        )  # fmt: skip
+    return dinner.sum(0), dlast.sum(0)
 
 
 @gradients.register_fake
 def _empty_gradients(
     dcoefficients: Tensor, lags: Tensor, divisor: float, log_decay: Tensor, *rest: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    weights, last, _, hidden = rest
+) -> tuple[Tensor, Tensor]:
+    _, last, _, hidden = rest
     layers, _, width = hidden.shape
-    first, biases = last.new_empty(width), last.new_empty(layers, width)
-    return first, torch.empty_like(weights), biases, torch.empty_like(last), torch.empty_like(log_decay)
+    return hidden.new_empty(layers, width, width + 1), hidden.new_empty(len(last), width + 1)
 
 
 @register_flop_formula(torch.ops.mixerzoo.encode_lags_backward)
@@ -172,10 +184,10 @@ def _gradients_operations(dcoefficients, lags, divisor, log_decay, weights, last
 
 @triton.jit
 def _gradients(
-    dcoefficients, lags, log_decay, weights, last, hidden, dhidden, activations, count, width, layers, channels,
+    dcoefficients, lags, log_decay, weights, last, hidden, dhidden, count, width, layers, channels,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients by all h_l, and all a(h_l) but the last, for one tile of lags."""
+    """The gradients by all h_l for one tile of lags."""
     row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
     known, real = row < count, column < width
     inside = known[:, None] & real[None, :]
@@ -187,9 +199,7 @@ def _gradients(
     for start in range(0, channels, CHANNELS):
         channel = start + tl.arange(0, CHANNELS)
         there = channel < channels
-        source = dcoefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
-        dvalues = tl.load(source, mask=there[:, None] & known[None, :], other=0.0)
-        dvalues *= _decay(log_decay, channel, there, lag)
+        dvalues = _dvalues(dcoefficients, log_decay, channel, there, row, known, lag, count)
         weight = _last_weight(last, channel, there, column, real, width)
         da = tl.dot(tl.trans(dvalues), weight, da, input_precision="tf32x3")
     h = tl.load(hidden + layers * count * width + place, mask=inside, other=0.0)
@@ -199,35 +209,72 @@ def _gradients(
         tl.store(dhidden + layer * count * width + place, dh, mask=inside)
         weight = tl.load(weights + (layer - 1) * width * width + entries, mask=square, other=0.0)
         da = tl.dot(dh, weight, input_precision="tf32x3")
-        below = (layer - 1) * count * width + place
-        h = tl.load(hidden + below, mask=inside, other=0.0)
-        tl.store(activations + below, tl.maximum(h / _norm(h, width), 0.0), mask=inside)
+        h = tl.load(hidden + (layer - 1) * count * width + place, mask=inside, other=0.0)
     tl.store(dhidden + place, _dhidden(da, h, width), mask=inside)
 
 
 @triton.jit
+def _dvalues(dcoefficients, log_decay, channel, there, row, known, lag, count):
+    """The gradients by what the decay multiplies, (CHANNELS, LAGS)."""
+    source = dcoefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
+    dvalues = tl.load(source, mask=there[:, None] & known[None, :], other=0.0)
+    return dvalues * _decay(log_decay, channel, there, lag)
+
+
+@triton.jit
+def _inner_gradients(
+    dhidden, hidden, lags, dinner, count, width, layers, divisor, LAGS: tl.constexpr, PADDED: tl.constexpr
+):
+    """The gradients by W_l and b_l, or by w and b_0, over one part of the lags: program (l, part)."""
+    layer, column = tl.program_id(0), tl.arange(0, PADDED)
+    real = column < width
+    weight = tl.zeros((PADDED, PADDED), dtype=tl.float32)
+    bias = tl.zeros((PADDED,), dtype=tl.float32)
+    for start in range(tl.program_id(1) * LAGS, count, tl.num_programs(1) * LAGS):
+        row = start + tl.arange(0, LAGS)
+        inside = (row < count)[:, None] & real[None, :]
+        place = row[:, None] * width + column[None, :]
+        dh = tl.load(dhidden + layer * count * width + place, mask=inside, other=0.0)
+        if layer == 0:
+            lag = tl.load(lags + row, mask=row < count, other=0.0) / divisor
+            a = tl.where(column[None, :] == 0, lag[:, None], 0.0)
+        else:
+            h = tl.load(hidden + (layer - 1) * count * width + place, mask=inside, other=0.0)
+            a = tl.maximum(h / _norm(h, width), 0.0)
+        weight = tl.dot(tl.trans(dh), a, weight, input_precision="tf32x3")
+        bias += tl.sum(dh, axis=0)
+    _store_gradients(dinner + (tl.program_id(1) * layers + layer) * width * (width + 1), weight, bias, column, width, column, width)
+
+
+@triton.jit
+def _store_gradients(target, weight, bias, row, rows, column, width):
+    """(rows, P + 1): the gradients by weights, and by a bias in the last column."""
+    target += row * (width + 1)
+    inside = (row < rows)[:, None] & (column < width)[None, :]
+    tl.store(target[:, None] + column[None, :], weight, mask=inside)
+    tl.store(target + width, bias, mask=row < rows)
+
+
+@triton.jit
 def _last_gradients(
-    dcoefficients, lags, log_decay, output, dlast, dlast_bias, count, width, channels,
+    dcoefficients, lags, log_decay, output, dlast, count, width, channels,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients by V and c for one tile of channels."""
+    """The gradients by V and c over one part of the lags: program (tile of channels, part)."""
     channel, column = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, PADDED)
     there, real = channel < channels, column < width
     weight = tl.zeros((CHANNELS, PADDED), dtype=tl.float32)
     bias = tl.zeros((CHANNELS,), dtype=tl.float32)
-    for start in range(0, count, LAGS):
+    for start in range(tl.program_id(1) * LAGS, count, tl.num_programs(1) * LAGS):
         row = start + tl.arange(0, LAGS)
         known = row < count
-        source = dcoefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
-        dvalues = tl.load(source, mask=there[:, None] & known[None, :], other=0.0)
-        dvalues *= _decay(log_decay, channel, there, tl.load(lags + row, mask=known, other=0.0))
+        lag = tl.load(lags + row, mask=known, other=0.0)
+        dvalues = _dvalues(dcoefficients, log_decay, channel, there, row, known, lag, count)
         place = row[:, None] * width + column[None, :]
         a = tl.load(output + place, mask=known[:, None] & real[None, :], other=0.0)
         weight = tl.dot(dvalues, a, weight, input_precision="tf32x3")
         bias += tl.sum(dvalues, axis=1)
-    target = dlast + channel[:, None] * width + column[None, :]
-    tl.store(target, weight, mask=there[:, None] & real[None, :])
-    tl.store(dlast_bias + channel, bias, mask=there)
+    _store_gradients(dlast + tl.program_id(1) * channels * (width + 1), weight, bias, channel, channels, column, width)
 
 
 @triton.jit

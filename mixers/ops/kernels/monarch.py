@@ -165,7 +165,7 @@ def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype)
     read = tables(form.rows, form.columns, coefficients.device)
     channels, lags = coefficients.shape
     form.kernel("transform", coefficients.device)(
-        (channels * form.tile_blocks,),
+        (channels,),
         coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
     )  # fmt: skip
     return values, scale
