@@ -4,11 +4,13 @@
                                       [--plot toeplitz.png]
 
 Causal, in bfloat16, on (tokens / N, N, dim) of channel-first storage; medians of device events, all in turns within one
-run. `whole` is what a training step does: positions, relative position encoder, decay, preparation, product; `product`
-starts from prepared coefficients. `official` is irfft(rfft(x, 2N) rfft(t, 2N)) over the tokens of (B, N, D) in float32,
-as in the paper's code, and `channel-first` the same over (D, B, N), both with coefficients at hand. `attention` is
-torch's scaled dot-product attention, 8 heads. `floor` is what a copy of x takes, which reads and writes as much.
-`both` is forward and backward, to x and the encoder's parameters or to q, k and v. `error`: relative, to float64.
+run, and all but the last two from CUDA graphs, so that nothing waits for a launch. `whole` is what a training step
+does: positions, relative position encoder, decay, preparation, product; `ready` is what of it comes before the product.
+`official` is irfft(rfft(x, 2N) rfft(t, 2N)) over the tokens of (B, N, D) in float32, as in the paper's code, and
+`channel-first` the same over (D, B, N), both with coefficients at hand. `attention` is torch's scaled dot-product
+attention, 8 heads. `floor` is what a copy of x takes, which reads and writes as much. `both` is forward and backward,
+to x and the encoder's parameters or to q, k and v. `error`: relative, to float64. `eager` and `both eager` are `whole`
+and `both` launched one kernel at a time.
 """
 
 import argparse
@@ -47,6 +49,20 @@ def medians(calls: Calls) -> dict[str, float]:
     return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
 
 
+def captured(call: Callable[[], object]) -> Callable[[], object]:
+    """The call as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
 def transforms(coefficients: Tensor, x: Tensor, dim: int) -> Tensor:
     """The product of float32 numbers, as the paper's code has it, with tokens along `dim`."""
     length = x.shape[dim]
@@ -74,36 +90,46 @@ def row(length: int, options: argparse.Namespace) -> dict[str, object]:
     q, k, v = (torch.randn(batch, HEADS, length, dim // HEADS, device=CUDA, dtype=x.dtype) for _ in range(3))
     leaves = [tensor.detach().requires_grad_() for tensor in (q, k, v)]
     wide_leaf, ahead = official.detach().requires_grad_(), torch.randn_like(x)
+    parameters = list(encode.parameters())
     copied = torch.empty_like(x)
+
+    def ready() -> object:
+        return prepare(encode(length), length, x.dtype, backend=backend)
 
     def whole() -> Tensor:
         return toeplitz_matmul(encode(length), x, causal=True)
 
+    def both() -> object:
+        return torch.autograd.grad(whole(), [x, *parameters], ahead)
+
+    def official_both() -> object:
+        return torch.autograd.grad(transforms(encode(length)[None], wide_leaf, 1), [wide_leaf, *parameters], official)
+
     def attention(causal: bool) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
+    def attention_both() -> object:
+        return torch.autograd.grad(F.scaled_dot_product_attention(*leaves, is_causal=True), leaves, q)
+
     with torch.no_grad():
-        forward = medians(
-            {
-                "whole": whole,
-                "product": lambda: toeplitz_matmul(prepared, x, causal=True),
-                "official": lambda: transforms(coefficients[None], official, 1),
-                "channel-first": lambda: transforms(flat, rows, 2),
-                "attention": lambda: attention(True),
-                "full attention": lambda: attention(False),
-                "floor": lambda: copied.copy_(x),
-            }
-        )
+        forward = {
+            "whole": whole,
+            "ready": ready,
+            "product": lambda: toeplitz_matmul(prepared, x, causal=True),
+            "official": lambda: transforms(coefficients[None], official, 1),
+            "channel-first": lambda: transforms(flat, rows, 2),
+            "attention": lambda: attention(True),
+            "full attention": lambda: attention(False),
+            "floor": lambda: copied.copy_(x),
+        }
+        calls = {name: captured(call) for name, call in forward.items()}
         exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
         y = toeplitz_matmul(prepared, x, causal=True).double()
-    both = medians(
-        {
-            "both": lambda: whole().backward(ahead),
-            "official both": lambda: transforms(encode(length)[None], wide_leaf, 1).backward(official),
-            "attention both": lambda: F.scaled_dot_product_attention(*leaves, is_causal=True).backward(q),
-        }
-    )
-    return {"N": length, "backend": backend, **forward, **both, "error": ((y - exact).norm() / exact.norm()).item()}
+    with_gradients = {"both": both, "official both": official_both, "attention both": attention_both}
+    calls |= {name: captured(call) for name, call in with_gradients.items()}
+    calls |= {"eager": whole, "both eager": both}
+    error = ((y - exact).norm() / exact.norm()).item()
+    return {"N": length, "backend": backend, **medians(calls), "error": error}
 
 
 def plot(path: Path, rows: list[dict], title: str) -> None:
@@ -132,7 +158,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=lambda text: [*map(int, text.split(","))], default=[512, 2048, 8192, 32_768])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
-    options, console = parser.parse_args(), Console(width=150)
+    options, console = parser.parse_args(), Console(width=170)
     machine = environment(CUDA)
     title = f"{machine['device']}, torch {machine['torch']}, {options.tokens:,} tokens, dim {options.dim}"
     rows = [row(length, options) for length in options.lengths]

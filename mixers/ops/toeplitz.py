@@ -28,7 +28,7 @@ from mixers.ops.tensor_cores import (
 
 BACKENDS = ("dense", "fft", "tiles", "monarch")
 
-LONGEST_TILES = 256
+LONGEST_TILES = 512
 """Up to this N tiles of the matrix were seen to take less time than transforms, on an H100."""
 
 
@@ -62,10 +62,10 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
     tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, of numbers
     rounded to float16, for up to 32,768 tokens (16,384 where a block has less than 192 KB of shared memory). The last
-    two are for CUDA and have first derivatives only. "auto" takes what `toeplitz_backend` says, or what the coefficients were prepared for.
-    Dense and fft compute in at least float32, under autocast too. By fft and monarch, errors are relative to the
-    largest value of a sequence, earlier or later: by monarch in half precision, about 1e-4 of it. Returns the dtype of
-    x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
+    two are for CUDA and have first derivatives only. "auto" takes what `toeplitz_backend` says, or what the
+    coefficients were prepared for. Dense and fft compute in at least float32, under autocast too. By fft and monarch,
+    errors are relative to the largest value of a sequence, earlier or later: by monarch, about 1e-4 of it. Returns the
+    dtype of x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
@@ -129,8 +129,8 @@ def require_toeplitz_backend(backend: str) -> str:
 def toeplitz_backend(backend: str, x: Tensor) -> str:
     """The backend that `backend` stands for, given x (B, N, D).
 
-    "auto" is, on a GPU with tensor cores, in bfloat16 and float16, and in float32 where torch.set_float32_matmul_precision
-    allows TF32, tiles for N up to LONGEST_TILES and monarch for longer sequences that it takes; else fft.
+    "auto" is, on a GPU with tensor cores, in bfloat16 and float16, and in float32 where TF32 is allowed by
+    torch.set_float32_matmul_precision, tiles for N up to LONGEST_TILES and monarch for what it takes beyond; else fft.
     Raises ValueError for one that does not exist or cannot run.
     """
     if require_toeplitz_backend(backend) in ("tiles", "monarch"):

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, State
@@ -46,6 +47,8 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What u is made of, before its activation, and v: (B, N, D) -> twice (B, N, E)."""
         x = x.to(linear_dtype(x))  # once for both
+        if x.is_cuda:
+            x = F.pad(x, (0, ONES), value=1.0)
         return _channel_first(self.gate, x), self.activation(_channel_first(self.value, x))
 
     def output(self, gate: Tensor, mixed: Tensor) -> Tensor:
@@ -55,9 +58,18 @@ class Gated(nn.Module):
         return torch.addmm(self.out.bias, rows, self.out.weight.T).unflatten(0, gate.shape[:2])
 
 
+ONES = 8
+"""Columns of ones beside x on a GPU, one of which carries the bias: else it would be written out over all tokens before
+the product, and summed over them for its gradient. Tensor cores read eight numbers at a time."""
+
+
 def _channel_first(linear: nn.Linear, x: Tensor) -> Tensor:
-    """linear(x), (B, N, E), stored as (E, B, N)."""
-    y = torch.addmm(linear.bias[:, None], linear.weight, x.flatten(0, 1).T)  # (E, B N)
+    """linear(x), (B, N, E), stored as (E, B, N); x may have ONES behind it."""
+    bias, rows = linear.bias[:, None], x.flatten(0, 1).T
+    if len(rows) == linear.in_features:
+        y = torch.addmm(bias, linear.weight, rows)  # (E, B N)
+    else:
+        y = torch.cat([linear.weight, F.pad(bias, (0, ONES - 1))], dim=1) @ rows
     return y.unflatten(1, x.shape[:2]).permute(1, 2, 0)
 
 

@@ -15,24 +15,29 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-def lags_together(count: int) -> int:
-    """Lags a tile: few where there are few, else most of a GPU would wait."""
-    return 16 if count < 4096 else 32
-
 CHANNELS, GROUP = 128, 4
 """Channels a tile, and tiles that one program of `encode` writes; it computes the inner layers for itself."""
 
 BACKWARD_CHANNELS = 64
 """Channels a tile of what the inner layers are given backward."""
 
-LAST_CHANNELS, SUMMED = 16, 64
+LAST_CHANNELS, SUMMED = 64, 64
 """The channels of a program for the last layer's gradients, and the lags that it and that for an inner layer take at a
 time."""
 
 
+def lags_together(count: int) -> int:
+    """Lags a tile forward: few where there are few, else most of a GPU would wait."""
+    return 16 if count < 2048 else 32
+
+
+def lags_together_backward(count: int) -> int:
+    return 16 if count < 4096 else 32 if count < 16_384 else 64
+
+
 def splits(count: int) -> int:
     """Parts into which the sums over all lags fall."""
-    return min(triton.cdiv(count, 8 * SUMMED), 32)
+    return min(triton.cdiv(count, 4 * SUMMED), 32)
 
 
 @torch.library.custom_op("mixerzoo::encode_lags", mutates_args=())
@@ -144,10 +149,10 @@ def gradients(
     output: Tensor,
     hidden: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of the inner layers (L + 1, P, P + 1), and of the last one (D, P + 1), from that by the coefficients
+    """The gradients of the inner layers (L + 1, P, P + 1) and of the last one (D, P + 1), from that by the coefficients
     (D, M): by the weights and, in the last column, by the bias. Layer 0 has one column of weights."""
     (layers, count, width), channels = hidden.shape, len(last)
-    dhidden, parts, together = torch.empty_like(hidden), splits(count), lags_together(count)
+    dhidden, parts, together = torch.empty_like(hidden), splits(count), lags_together_backward(count)
     dinner = hidden.new_empty(parts, layers, width, width + 1)
     dlast = hidden.new_empty(parts, channels, width + 1)
     padded = _padded(width)
@@ -243,7 +248,9 @@ def _inner_gradients(
             a = tl.maximum(h / _norm(h, width), 0.0)
         weight = tl.dot(tl.trans(dh), a, weight, input_precision="tf32x3")
         bias += tl.sum(dh, axis=0)
-    _store_gradients(dinner + (tl.program_id(1) * layers + layer) * width * (width + 1), weight, bias, column, width, column, width)
+    _store_gradients(
+        dinner + (tl.program_id(1) * layers + layer) * width * (width + 1), weight, bias, column, width, column, width
+    )
 
 
 @triton.jit

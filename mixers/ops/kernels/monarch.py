@@ -1,5 +1,5 @@
-"""The Toeplitz product of whole sequences by transforms on tensor cores, for up to 32,768 tokens: one kernel, one more
-for the gradient by x, which is it with the conjugate, and two for that by the coefficients. CUDA C++, in monarch.cu.
+"""The Toeplitz product of up to 32,768 tokens by transforms on tensor cores: one kernel, which with the conjugate gives
+the gradient by x, and two for that by the coefficients. They are CUDA C++, in the folder `cuda`.
 
 With w_f = exp(-2 pi i (f + 1/4) / P), f < P, w_f^P = -i: what wraps around P tokens is imaginary. So
 
@@ -29,13 +29,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mixers.ops.kernels.program import Kernel, kernel
+from mixers.ops.kernels.program import Kernel, Macros, kernel
 
 SIDES = ((32, 16), (32, 32), (64, 32), (128, 32), (128, 64), (256, 64), (512, 64))
 """R and S. A product takes 4 R multiplications a token from the left and 8 S from the right; more than 64 columns would
 not stay in registers."""
-
-LONGEST = math.prod(SIDES[-1])
 
 HEADROOM = 16.0
 """About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S): float16 ends at 65,504."""
@@ -46,11 +44,6 @@ NUMBERS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 def sides(length: int) -> tuple[int, int]:
     """R and S for sequences of up to `length` tokens."""
     return next((rows, columns) for rows, columns in SIDES if rows * columns >= length)
-
-
-def shared_memory(length: int) -> int:
-    """Bytes that a block of the product holds on chip: 64 columns of tokens, and of two parts of their transform."""
-    return 3 * 128 * sides(length)[0]
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,18 @@ def tables(rows: int, columns: int, device: torch.device) -> Tables:
     left, left_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
     right, right_size = _rounded(_waves(b[:, None] * b, columns))
     factors = _pairs(_waves((4 * g + 1) * numpy.array([0, 2, 4, 6, 1, 8]), 4 * rows * columns), -1)
-    parts = _left_operands(left), _left_operands(left[:1].mT), factors.astype(numpy.float32), _right_operands(right)
     root = math.sqrt(rows * columns)
-    on_device = (torch.from_numpy(numpy.ascontiguousarray(part)).to(device) for part in parts)
-    return Tables(*on_device, root / (left_size * right_size * root) ** 3)
+
+    def on_device(table: numpy.ndarray) -> Tensor:
+        return torch.from_numpy(numpy.ascontiguousarray(table)).to(device)
+
+    return Tables(
+        left=on_device(_left_operands(left)),
+        back=on_device(_left_operands(left[:1].mT)),
+        factors=on_device(factors.astype(numpy.float32)),
+        right=on_device(_right_operands(right)),
+        root=root / (left_size * right_size * root) ** 3,
+    )
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,8 @@ class Form:
         return 64 // self.columns
 
     @property
-    def product_warps(self) -> int:
-        return min(self.rows // 32, 8)
-
-    @property
     def tile_warps(self) -> int:
-        """Where a warp takes one tile of 16 rows."""
+        """Warps of a block where each holds the sums of one tile."""
         return min(self.rows // 16, 4 if self.rows < 512 else 8)
 
     @property
@@ -106,21 +103,37 @@ class Form:
         """So many take a channel's tiles."""
         return self.rows // 16 // self.tile_warps
 
-    @functools.cache
-    def kernel(self, name: str, device: torch.device) -> Kernel:
-        """A kernel of monarch.cu."""
+    @property
+    def product_warps(self) -> int:
+        """Warps of a block where each takes two tiles or more."""
+        return min(self.rows // 32, 8)
+
+    def macros(self) -> Macros:
+        """What the kernels are compiled with."""
+        root = tables(self.rows, self.columns, torch.device("cpu")).root
         macros = {
             "ROWS": self.rows,
             "COLUMNS": self.columns,
             "NUMBER": NUMBERS[self.dtype],
             "ALIGNED": int(self.aligned),
+            "PRODUCT_WARPS": self.product_warps,
+            "TILE_WARPS": self.tile_warps,
             "HEADROOM": f"{HEADROOM}f",
-            "ROOT": f"{tables(self.rows, self.columns, device).root!r}f",
+            "ROOT": f"{root!r}f",
         }
-        texts = tuple((key, str(value)) for key, value in macros.items())
-        warps = self.product_warps if name in ("product", "restore") else self.tile_warps
-        matrices = {"product": 3, "restore": 2, "correlate": 2, "transform": 1}[name]
-        return kernel("monarch.cu", name, texts, device, 32 * warps, 128 * self.rows * matrices)
+        return tuple((key, str(value)) for key, value in macros.items())
+
+
+@functools.cache
+def _kernel(name: str, form: Form, device: torch.device) -> Kernel:
+    """Started with as much shared memory as the matrices (R, 64) of float16 take that it holds."""
+    warps, matrices = {
+        "spectrum": (form.tile_warps, 1),
+        "product": (form.product_warps, 3),
+        "correlate": (form.tile_warps, 2),
+        "restore": (form.product_warps, 2),
+    }[name]
+    return kernel(name, form.macros(), device, 32 * warps, 128 * form.rows * matrices)
 
 
 def _waves(turns: numpy.ndarray, period: int) -> numpy.ndarray:
@@ -128,12 +141,12 @@ def _waves(turns: numpy.ndarray, period: int) -> numpy.ndarray:
 
 
 def _pairs(values: numpy.ndarray, axis: int) -> numpy.ndarray:
-    return numpy.stack([values.real, values.imag], axis)
+    return numpy.stack([numpy.real(values), numpy.imag(values)], axis)
 
 
 def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-    """A matrix (2 parts, 2, rows, columns), in float16 and what that leaves, times about 1 / sqrt(rows), and that: of the
-    numbers near it, the one by which entries round least."""
+    """(2 parts, 2, rows, columns): a matrix in float16, and what that leaves, times about 1 / sqrt(rows); and this
+    number: of those near it, the one by which entries round least."""
     pairs = _pairs(matrix, 0)
     values = numpy.unique(numpy.abs(pairs).round(12))
     sizes = len(matrix) ** -0.5 * 2 ** numpy.linspace(-0.5, 0.5, 2001)
@@ -144,15 +157,15 @@ def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
 
 
 def _left_operands(matrix: numpy.ndarray) -> numpy.ndarray:
-    """(parts, 2, R, R) as (parts, R / 16, R / 16, 2, 32 lanes, 4 words, 2): a lane has rows lane / 4 and 8 more, columns
-    2 (lane % 4) and 8 more."""
+    """(parts, 2, R, R) as (parts, R / 16, R / 16, 2, 32 lanes, 4 words, 2), whose words have rows lane / 4 and 8 more,
+    columns 2 (lane % 4) and 8 more."""
     parts, tiles = len(matrix), matrix.shape[-1] // 16
     return matrix.reshape(parts, 2, tiles, 2, 8, tiles, 2, 4, 2).transpose(0, 2, 5, 1, 4, 7, 6, 3, 8)
 
 
 def _right_operands(matrix: numpy.ndarray) -> numpy.ndarray:
-    """(parts, 2, S, S) as (parts, S / 16, S / 16, 2, 32 lanes, 4 words, 2): a lane has columns lane / 4 and 8 more, rows
-    2 (lane % 4) and 8 more."""
+    """(parts, 2, S, S) as (parts, S / 16, S / 16, 2, 32 lanes, 4 words, 2), whose words have columns lane / 4 and 8
+    more, rows 2 (lane % 4) and 8 more."""
     parts, tiles = len(matrix), matrix.shape[-1] // 16
     return matrix.reshape(parts, 2, tiles, 2, 4, 2, tiles, 2, 8).transpose(0, 2, 6, 1, 8, 4, 7, 3, 5)
 
@@ -164,7 +177,7 @@ def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype)
     form = Form(*sides(length), dtype, True)
     read = tables(form.rows, form.columns, coefficients.device)
     channels, lags = coefficients.shape
-    form.kernel("transform", coefficients.device)(
+    _kernel("spectrum", form, coefficients.device)(
         (channels,),
         coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
     )  # fmt: skip
@@ -185,7 +198,7 @@ def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tenso
     channels, batch, length = x.shape
     form = Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
     read = tables(form.rows, form.columns, x.device)
-    form.kernel("product", x.device)(
+    _kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
         x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed,
     )  # fmt: skip
@@ -217,11 +230,11 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     tiles, chunks = form.rows // 16, form.columns // 16
     sums = x.new_empty(channels, tiles, chunks, 2, 32, 4, 2, dtype=torch.float16)
     sizes = x.new_empty(channels, tiles, dtype=torch.float32)
-    form.kernel("correlate", x.device)(
+    _kernel("correlate", form, x.device)(
         (channels * form.tile_blocks,),
         x, dy, read.left, read.factors, read.right, sums, sizes, batch, length,
     )  # fmt: skip
-    form.kernel("restore", x.device)(
+    _kernel("restore", form, x.device)(
         (channels * (1 + (lowest < 0)),),
         sums, sizes, read.back, read.factors, read.right, dt, dt.shape[1], lowest,
     )  # fmt: skip

@@ -1,9 +1,11 @@
+# pyright: reportAttributeAccessIssue=false
+# (the names of cuda.core are made when it is imported, for one version of CUDA)
 """Kernels in CUDA C++, compiled by NVRTC when they are first started; no compiler needs to be installed."""
 
 import ctypes
 import functools
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,11 +37,11 @@ class Kernel:
             launch(stream, _config(grid, self.threads, self.shared), self.compiled, *passed)
 
 
-def kernel(source: str, name: str, macros: Macros, device: torch.device, threads: int, shared: int) -> Kernel:
-    """The kernel `name` of the file `source` beside this one."""
+def kernel(name: str, macros: Macros, device: torch.device, threads: int, shared: int) -> Kernel:
+    """The kernel of the file `name`.cu in the folder `cuda`."""
     from cuda.bindings import driver
 
-    compiled = _module(source, macros, device).get_kernel(name)
+    compiled = _module(name, macros, device).get_kernel(name)
     most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     (error,) = driver.cuKernelSetAttribute(most, shared, compiled.handle, driver.CUdevice(device.index))
     if error != driver.CUresult.CUDA_SUCCESS:
@@ -62,15 +64,17 @@ def _config(grid: tuple[int, ...], threads: int, shared: int) -> "LaunchConfig":
 
 
 @functools.cache
-def _module(source: str, macros: Macros, device: torch.device) -> "ObjectCode":
+def _module(name: str, macros: Macros, device: torch.device) -> "ObjectCode":
     major, minor = torch.cuda.get_device_capability(device)
-    return compiled(source, macros, f"sm_{major}{minor}")
+    return compiled(name, macros, f"sm_{major}{minor}")
 
 
-def compiled(source: str, macros: Macros, architecture: str) -> "ObjectCode":
-    """The file `source` beside this one, for an architecture such as sm_90."""
+def compiled(name: str, macros: Macros, architecture: str) -> "ObjectCode":
+    """The file `name`.cu for an architecture such as sm_90."""
     from cuda.core import Program, ProgramOptions
 
-    code = files(__package__).joinpath(source).read_text(encoding="utf-8")
-    options = ProgramOptions(name=source, std="c++17", arch=architecture, define_macro=list(macros))
-    return Program(code, "c++", options).compile("cubin")
+    folder = Path(__file__).parent / "cuda"
+    options = ProgramOptions(
+        name=name, std="c++17", arch=architecture, define_macro=list(macros), include_path=str(folder)
+    )
+    return Program((folder / f"{name}.cu").read_text(encoding="utf-8"), "c++", options).compile("cubin")

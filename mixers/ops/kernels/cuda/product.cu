@@ -1,0 +1,83 @@
+#include "sequences.cuh"
+#include "transforms.cuh"
+
+// Frequencies of a chunk times C, or its conjugate where `signs` is the sign bit of imaginary parts.
+INLINE void filter(float (&re)[SEQUENCES][2][4], float (&im)[SEQUENCES][2][4], const uint4* spectrum, word signs) {
+    const uint4 halves[2] = {__ldg(spectrum), __ldg(spectrum + 32)};
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const word words[4] = {halves[h].x, halves[h].y, halves[h].z, halves[h].w};
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const float2 c = {low(words[k]), high(words[k] ^ signs)};
+#pragma unroll
+            for (int s = 0; s < SEQUENCES; s++) {
+                const float2 y = times(c, {re[s][h][k], im[s][h][k]});
+                re[s][h][k] = y.x;
+                im[s][h][k] = y.y;
+            }
+        }
+    }
+}
+
+// y = Re F^H (C F x), with the conjugate of C if `transposed`. A block for a group of sequences of a channel.
+extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WARPS) product(
+    const number* x, const uint4* spectrum, const float* scale, Table left, Table back, const float2* factors,
+    Table right, number* y, int batch, int length, int transposed) {
+    extern __shared__ __align__(128) char memory[];
+    __shared__ float sizes[SEQUENCES];
+    __shared__ word largest[SEQUENCES];
+    char* const kept = memory + ROWS * 128;
+    const int groups = (batch + SEQUENCES - 1) / SEQUENCES;
+    const int channel = blockIdx.x / groups, first = blockIdx.x % groups * SEQUENCES;
+    const long long start = (long long)channel * batch * length;
+    const word signs = transposed ? 0x80000000u : 0;  // of imaginary parts
+    load<PRODUCT_WARPS>(x + start, first, batch, length, memory, sizes, largest);
+#pragma unroll 1
+    for (int index = warp(); index < TILES; index += PRODUCT_WARPS) {
+        Pair tile[4];
+        begin(tile, left, factors, shared_address(memory), index);
+        float re[8][4] = {}, im[8][4] = {};
+#pragma unroll 1
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            float a[SEQUENCES][2][4] = {}, b[SEQUENCES][2][4] = {};
+            from_right<SEQUENCES>(a, b, tile, right, chunk);
+            filter(a, b, spectrum + place(channel, index, chunk), signs);
+            Pair frequencies[SEQUENCES];
+#pragma unroll
+            for (int s = 0; s < SEQUENCES; s++)
+                frequencies[s] = {operand(a[s][0], a[s][1]), operand(b[s][0], b[s][1])};
+            back_from_right<SEQUENCES>(re, im, frequencies, right, chunk);
+        }
+        keep<SEQUENCES>(re, im, factors, kept, index);
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int index = 2 * warp(); index < TILES; index += 2 * PRODUCT_WARPS) {
+        float sums[2][8][4] = {};
+        finish<2, 8>(sums, back, shared_address(kept), index);
+#pragma unroll
+        for (int t = 0; t < 2; t++) {
+#pragma unroll
+            for (int n = 0; n < 8; n++)
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    const int row = 16 * (index + t) + 8 * r + lane() / 4, sequence = 8 * n / COLUMNS;
+                    const float one = sums[t][n][2 * r] * sizes[sequence] * scale[channel];
+                    const float two = sums[t][n][2 * r + 1] * sizes[sequence] * scale[channel];
+#if NUMBER == 2
+                    const int token = row * COLUMNS + 8 * n % COLUMNS + 2 * (lane() % 4);
+                    number* target = y + start + (long long)(first + sequence) * length + token;
+                    if (first + sequence < batch && token < length) target[0] = one;
+                    if (first + sequence < batch && token + 1 < length) target[1] = two;
+#else
+                    *(word*)(memory + piece(row, 8 * n) + 4 * (lane() % 4)) = pack_numbers(one, two);
+#endif
+                }
+#if NUMBER != 2
+            __syncwarp();
+            store(memory, y + start, index + t, first, batch, length);
+#endif
+        }
+    }
+}

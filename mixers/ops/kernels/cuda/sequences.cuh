@@ -1,0 +1,89 @@
+// Sequences of one channel into shared memory, and back.
+
+#pragma once
+#include "registers.cuh"
+
+struct Eight {  // tokens
+#if NUMBER == 2
+    uint4 part[2];
+#else
+    uint4 part[1];
+#endif
+    INLINE const number* numbers() const { return (const number*)part; }
+    INLINE number* numbers() { return (number*)part; }
+};
+
+INLINE Eight fetch(const number* sequence, int token, int length) {
+    Eight eight = {};
+#if ALIGNED
+    if (token < length) {
+#pragma unroll
+        for (int i = 0; i < sizeof(Eight) / 16; i++) eight.part[i] = ((const uint4*)(sequence + token))[i];
+    }
+#else
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (token + i < length) eight.numbers()[i] = sequence[token + i];
+#endif
+    return eight;
+}
+
+// Sequences first .. of one channel, divided by powers of two `sizes`, into a matrix (ROWS, 64) of float16.
+// All threads take part; the matrix and the sizes are ready when it returns. `largest` is scratch.
+template <int WARPS>
+INLINE void load(const number* x, int first, int batch, int length, char* matrix, float* sizes, word* largest) {
+    constexpr int THREADS = 32 * WARPS, EACH = PERIOD / 8 / THREADS;  // pieces of a sequence a thread
+    Eight eights[SEQUENCES][EACH];
+    if (threadIdx.x < SEQUENCES) largest[threadIdx.x] = 0;
+    __syncthreads();
+#pragma unroll
+    for (int s = 0; s < SEQUENCES; s++) {
+        const int count = first + s < batch ? length : 0;
+        float size = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int token = 8 * (i * THREADS + threadIdx.x);
+            eights[s][i] = fetch(x + (long long)(first + s) * length, token, count);
+#pragma unroll
+            for (int k = 0; k < 8; k++) size = fmaxf(size, fabsf(real(eights[s][i].numbers()[k])));
+        }
+        const word most = __reduce_max_sync(EVERY_LANE, __float_as_uint(size));  // of bits, as positive numbers
+        if (lane() == 0) atomicMax(largest + s, most);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int s = 0; s < SEQUENCES; s++) {
+        const float size = power_of_two(largest[s]), factor = inverse(size);
+        if (threadIdx.x == 0) sizes[s] = size;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int token = 8 * (i * THREADS + threadIdx.x);
+            float v[8];
+#pragma unroll
+            for (int k = 0; k < 8; k++) v[k] = real(eights[s][i].numbers()[k]) * factor;
+            *(uint4*)(matrix + piece(token / COLUMNS, s * COLUMNS + token % COLUMNS)) =
+                {pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7])};
+        }
+    }
+    __syncthreads();
+}
+
+// 16 rows of y, which shared memory holds in 16 bits, to their sequences.
+INLINE void store(const char* matrix, number* y, int tile, int first, int batch, int length) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = 16 * tile + (32 * i + lane()) / 8, column = 8 * (lane() % 8);
+        const int token = row * COLUMNS + column % COLUMNS, sequence = first + column / COLUMNS;
+        if (sequence >= batch) continue;
+        number* target = y + (long long)sequence * length;
+        const uint4 eight = *(const uint4*)(matrix + piece(row, column));
+#if ALIGNED
+        if (token < length) *(uint4*)(target + token) = eight;
+#else
+        const word words[4] = {eight.x, eight.y, eight.z, eight.w};
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            if (token + k < length) target[token + k] = (number)(words[k / 2] >> (16 * (k % 2)));
+#endif
+    }
+}

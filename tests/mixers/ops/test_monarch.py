@@ -1,0 +1,144 @@
+"""What can be seen of the transforms without a GPU: their tables, that the kernels compile, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mixers.ops import tensor_cores
+from mixers.ops.kernels import monarch
+from mixers.ops.kernels.program import compiled
+from mixers.ops.tensor_cores import longest_monarch, require_monarch
+from mixers.ops.toeplitz import prepare, toeplitz_matmul
+
+LANE = torch.arange(32)
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def waves(turns: torch.Tensor, period: int) -> torch.Tensor:
+    return torch.exp(-2j * math.pi * (turns.double() % period) / period)
+
+
+def entries(operands: torch.Tensor, left: bool) -> torch.Tensor:
+    """The matrix whose operands of mma.m16n8k16 these are, (tiles, tiles, 2, 32, 4, 2), by PTX's description."""
+    tiles = len(operands)
+    matrix = torch.zeros(16 * tiles, 16 * tiles, dtype=torch.complex128)
+    for word in range(4):
+        for half in range(2):
+            pair, single = 2 * (LANE % 4) + half, LANE // 4
+            row = single + 8 * (word % 2) if left else pair + 8 * (word % 2)
+            column = pair + 8 * (word // 2) if left else single + 8 * (word // 2)
+            blocks = torch.arange(0, 16 * tiles, 16)
+            values = operands[..., word, half].double()  # (tiles, tiles, 2, 32)
+            rows, columns = blocks[:, None, None] + row, blocks[None, :, None] + column
+            matrix[rows, columns] = torch.complex(values[:, :, 0], values[:, :, 1])
+    return matrix
+
+
+@pytest.mark.parametrize(("rows", "columns"), monarch.SIDES)
+def test_tables_hold_the_matrices_and_what_rounding_left(rows, columns):
+    g, a, b = torch.arange(rows)[:, None], torch.arange(rows), torch.arange(columns)
+    tables = monarch.tables(rows, columns, CPU)
+    operands = {
+        "left": tables.left.reshape(2, rows // 16, rows // 16, 2, 32, 4, 2),
+        "right": tables.right.reshape(2, columns // 16, columns // 16, 2, 32, 4, 2),
+        "back": tables.back.reshape(rows // 16, rows // 16, 2, 32, 4, 2),
+    }
+    sizes = {}
+    for name, exact in (("left", waves((4 * g + 1) * a, 4 * rows)), ("right", waves(b[:, None] * b, columns))):
+        rounded, rest = (entries(part, name == "left") for part in operands[name])
+        sizes[name] = ((rounded + rest) / exact).real.mean()
+        torch.testing.assert_close(rounded + rest, exact * sizes[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(rounded, exact * sizes[name], rtol=0, atol=2**-12)
+        assert abs(math.log2(sizes[name] * len(exact) ** 0.5)) <= 0.5
+    torch.testing.assert_close(entries(operands["back"], True), entries(operands["left"][0], True).T, rtol=0, atol=0)
+    factors = torch.view_as_complex(tables.factors)
+    exact = waves((4 * g + 1) * torch.tensor([0, 2, 4, 6, 1, 8]), 4 * rows * columns)
+    torch.testing.assert_close(factors.to(torch.complex128), exact, rtol=0, atol=1e-7)
+    root = math.sqrt(rows * columns)
+    assert tables.root == pytest.approx(root / (sizes["left"] * sizes["right"] * root).item() ** 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
+    """The definition of `monarch.py` in complex numbers, with what the kernels read: y, and the root of both scales."""
+    rows, columns = 64, 32
+    period = rows * columns
+    tables = monarch.tables(rows, columns, CPU)
+    left = entries(tables.left.reshape(2, 4, 4, 2, 32, 4, 2)[0], True)
+    right = entries(tables.right.reshape(2, 2, 2, 2, 32, 4, 2)[0], False)
+    factors = waves((4 * torch.arange(rows)[:, None] + 1) * torch.arange(columns), 4 * period)
+    coefficients = torch.randn(period if causal else 2 * period - 1, dtype=torch.float64)
+    x = torch.randn(period, dtype=torch.float64)
+
+    def transform(tokens):
+        return (left @ tokens.reshape(rows, columns).to(torch.complex128) * factors) @ right
+
+    above = coefficients if causal else coefficients[period - 1 :]
+    spectrum = transform(above)
+    if not causal:
+        spectrum = spectrum + 1j * transform(torch.cat([torch.zeros(1), coefficients[: period - 1]]))
+    y = (left.conj().T @ ((tables.root * spectrum * transform(x)) @ right.conj() * factors.conj())).real.flatten()
+    expected = toeplitz_matmul(coefficients[:, None], x[None, :, None], causal=causal, backend="fft")[0, :, 0]
+    assert (y - expected).norm() <= 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("kernel", ["spectrum", "product", "correlate", "restore"])
+@pytest.mark.parametrize(
+    ("form", "architecture"),
+    [
+        (
+            monarch.Form(*sides, list(monarch.NUMBERS)[index % 3], index % 2 == 0),
+            ("sm_80", "sm_89", "sm_90", "sm_100")[index % 4],
+        )
+        for index, sides in enumerate(monarch.SIDES)
+    ],
+)
+def test_every_kernel_compiles(form, architecture, kernel):
+    assert compiled(kernel, form.macros(), architecture).code
+
+
+def test_the_products_of_transforms_are_counted():
+    """For 10 tokens, R = 32 and S = 16: two real products from the left and four from the right a transform."""
+    x, each = torch.empty(3, 2, 10, device="meta"), 32 * 16 * (4 * 32 + 8 * 16)
+    values, scale = monarch.spectrum(torch.empty(3, 10, device="meta"), 0, 10, x.dtype)
+    assert (values.shape, scale.shape) == ((3, 2, 1, 2, 32, 4, 2), (3,))
+    with FlopCounterMode(display=False) as counter:
+        assert monarch.product(values, scale, x, False).shape == x.shape
+        assert monarch.gradient(x, x, -9, 9).shape == (3, 19)
+    assert counter.get_total_flops() == 4 * 3 * 2 * each
+
+
+def test_what_cannot_run_is_refused():
+    coefficients, x = torch.ones(5, 2), torch.ones(1, 5, 2)
+    for run in (
+        lambda: toeplitz_matmul(coefficients, x, causal=True, backend="monarch"),
+        lambda: prepare(coefficients, 5, x.dtype, backend="monarch"),
+    ):
+        with pytest.raises(ValueError, match=r"backend='monarch' needs a GPU, and .* on cpu"):
+            run()
+    with pytest.raises(ValueError, match=r"takes float32, float16 and bfloat16, not torch.float64"):
+        toeplitz_matmul(coefficients, x.double(), causal=True, backend="monarch")
+
+
+@pytest.mark.parametrize(("capability", "longest"), [((8, 0), 16_384), ((8, 9), 16_384), ((9, 0), 32_768)])
+def test_what_the_chip_does_not_hold_is_refused(capability, longest, monkeypatch):
+    monkeypatch.setattr(tensor_cores, "capability", lambda device: capability)
+    assert longest_monarch(GPU) == longest
+    require_monarch(longest, torch.bfloat16, GPU)
+    with pytest.raises(ValueError, match=f"takes up to {longest:,} tokens on cuda:0, not {longest + 1:,}"):
+        require_monarch(longest + 1, torch.bfloat16, GPU)
+
+
+def test_float32_is_rounded_only_where_torch_may_round_it(monkeypatch):
+    monkeypatch.setattr(tensor_cores, "capability", lambda device: (9, 0))
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        require_monarch(5, torch.float32, GPU)
+        torch.set_float32_matmul_precision("highest")
+        with pytest.raises(ValueError, match=r"rounds float32 to 11 bits, as TF32 does"):
+            require_monarch(5, torch.float32, GPU)
+    finally:
+        torch.set_float32_matmul_precision(before)
