@@ -3,8 +3,10 @@
     python benchmarks/training.py [--tokens 32768] [--lengths 512,2048,8192,32768] [--out training.csv]
 
 TNN has 7 layers of dim 512, the Transformer 6 with flash attention (section 4.1); both have a vocabulary of 50,264. A
-step is forward, backward and AdamW under bfloat16 autocast. Tokens a second are of the median step by device events,
-models in turns; memory is what a step raises the peak by. Each backend of the Toeplitz product is a model of its own.
+step is forward, backward and AdamW under bfloat16 autocast. Steps follow one another as in training: tokens a second
+are of the median of groups of them by device events, models in turns. `ms alone` is a step that begins when the one
+before has ended, and waits for launches. Memory is what a step raises the peak by. Each backend of the Toeplitz product
+is a model of its own.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from mixers import build
 
 VOCABULARY, DIM = 50_264, 512
 CUDA = torch.device("cuda")
-WARM_UP, REPEATS = 3, 9
+WARM_UP, REPEATS, GROUP = 3, 9, 5
 
 
 def tnn(length: int, backend: str) -> CausalLM:
@@ -68,18 +70,20 @@ def training_step(model: nn.Module, tokens: torch.Tensor) -> Callable[[], None]:
     return step
 
 
-def measure(length: int, tokens: int) -> dict[str, tuple[float, float]]:
-    """Milliseconds a step, and megabytes at its peak, by model."""
+def measure(length: int, tokens: int) -> dict[str, tuple[float, float, float]]:
+    """Milliseconds a step in groups and alone, and megabytes at its peak, by model."""
     batch = torch.randint(VOCABULARY, (max(tokens // length, 1), length), device=CUDA)
     steps = {name: training_step(make(length).to(CUDA), batch) for name, make in MODELS.items()}
     for step in steps.values():
         for _ in range(WARM_UP):
             step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(REPEATS):
         for name, step in steps.items():
-            times[name].append(milliseconds(step, CUDA))
-    return {name: (statistics.median(times[name]), peak(step, CUDA)) for name, step in steps.items()}
+            together = milliseconds(lambda step=step: [step() for _ in range(GROUP)], CUDA) / GROUP
+            times[name].append((together, milliseconds(step, CUDA)))
+    medians = {name: [*map(statistics.median, zip(*values, strict=True))] for name, values in times.items()}
+    return {name: (*medians[name], peak(step, CUDA)) for name, step in steps.items()}
 
 
 def main() -> None:
@@ -93,6 +97,7 @@ def main() -> None:
         "N",
         "model",
         "ms a step",
+        "ms alone",
         "tokens a second",
         "of the Transformer's",
         "peak, MB",
@@ -102,13 +107,15 @@ def main() -> None:
     for length in options.lengths:
         values = attempt(lambda length=length: measure(length, options.tokens))
         if isinstance(values, str):
-            rows.append([str(length), values, *[""] * 5])
+            rows.append([str(length), values, *[""] * 6])
             continue
-        time, memory = values["transformer"]
-        for name, (ms, megabytes) in values.items():
+        time, _, memory = values["transformer"]
+        for name, (ms, alone, megabytes) in values.items():
             speed = f"{1000 * options.tokens / ms:,.0f}"
             ratios = f"{time / ms:.2f}", f"{megabytes / memory:.2f}"
-            rows.append([str(length), name, f"{ms:.1f}", speed, ratios[0], f"{megabytes:,.0f}", ratios[1]])
+            rows.append(
+                [str(length), name, f"{ms:.1f}", f"{alone:.1f}", speed, ratios[0], f"{megabytes:,.0f}", ratios[1]]
+            )
         torch.cuda.empty_cache()
     table = Table(*headers, title=f"{machine['device']}, torch {machine['torch']}", title_justify="left", box=None)
     for row in rows:

@@ -47,16 +47,16 @@ class Tiles:
         dcoefficients = gradient(dy, rows, self.lowest, self.highest) if of_coefficients else None
         if not of_x:
             return dcoefficients, None
-        values, scale = table(self.coefficients.float(), -self.highest, rows.dtype, True)
+        values, scale = table(self.coefficients, -self.highest, rows.dtype, True)
         return dcoefficients, product(values, scale, dy, -self.highest, -self.lowest)
 
 
 @dataclass(frozen=True)
 class Monarch:
-    """Coefficients (D, lags) of lags from `lowest` on, and the transform of them that `kernels.monarch` reads."""
+    """The transform of coefficients of lags lowest .. highest, as `kernels.monarch` reads it."""
 
-    coefficients: Tensor
     lowest: int
+    highest: int
     values: Tensor
     scale: Tensor
 
@@ -71,8 +71,7 @@ class Monarch:
         """By the coefficients and by x, where wanted."""
         from mixers.ops.kernels.monarch import gradient, product
 
-        highest = self.lowest + self.coefficients.shape[1] - 1
-        dcoefficients = gradient(dy, rows, self.lowest, highest) if of_coefficients else None
+        dcoefficients = gradient(dy, rows, self.lowest, self.highest) if of_coefficients else None
         return dcoefficients, product(self.values, self.scale, dy, True) if of_x else None
 
 
@@ -124,11 +123,12 @@ def _asked_capability(device: torch.device) -> tuple[int, int]:
 
 
 def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
-    """Tiles of coefficients (D, lags) for inputs of `dtype`; the product is differentiable by the coefficients."""
+    """Tiles of coefficients (D, lags) of lags from `lowest` on, for inputs of `dtype`."""
     from mixers.ops.kernels.tiles import table
 
     require_dtype("tiles", dtype)
-    return Tiles(coefficients, lowest, *table(coefficients.detach().float(), lowest, dtype, False))
+    coefficients = coefficients.detach().float()
+    return Tiles(coefficients, lowest, *table(coefficients, lowest, dtype, False))
 
 
 def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
@@ -139,12 +139,14 @@ def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dt
     require_monarch(length, dtype, coefficients.device)
     from mixers.ops.kernels.monarch import spectrum
 
-    return Monarch(coefficients, lowest, *spectrum(coefficients.detach().float(), lowest, length, dtype))
+    highest = lowest + coefficients.shape[1] - 1
+    return Monarch(lowest, highest, *spectrum(coefficients.detach().float(), lowest, length, dtype))
 
 
-def kernel_product(kernel: Tiles | Monarch, x: Tensor) -> Tensor:
-    """x (B, N, D) times the matrices of the kernel's coefficients, in the dtype and the strides of x."""
-    return _KernelProduct.apply(kernel.coefficients, x, kernel)
+def kernel_product(coefficients: Tensor, kernel: Tiles | Monarch, x: Tensor) -> Tensor:
+    """x (B, N, D) times the matrices of coefficients (D, lags) and the kernel made of them, in the dtype and the
+    strides of x."""
+    return _KernelProduct.apply(coefficients, x, kernel)
 
 
 class _KernelProduct(torch.autograd.Function):
@@ -153,8 +155,8 @@ class _KernelProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, x: Tensor, kernel: Tiles | Monarch) -> Tensor:
         rows = by_channel(x).contiguous()
-        ctx.kernel = kernel
-        ctx.save_for_backward(coefficients, rows)
+        ctx.kernel, ctx.dtype = kernel, coefficients.dtype
+        ctx.save_for_backward(rows)
         return _in_strides_of(x, kernel.multiply(rows))
 
     @staticmethod
@@ -162,11 +164,11 @@ class _KernelProduct(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  the decorator hides its arguments
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None]:
-        (dy,), (coefficients, rows) = gradients, ctx.saved_tensors
+        (dy,), (rows,) = gradients, ctx.saved_tensors
         dy_rows = by_channel(dy).to(rows.dtype).contiguous()
         dcoefficients, dx = ctx.kernel.gradients(dy_rows, rows, *ctx.needs_input_grad[:2])
         if dcoefficients is not None:
-            dcoefficients = dcoefficients.to(coefficients.dtype)
+            dcoefficients = dcoefficients.to(ctx.dtype)
         return dcoefficients, dx if dx is None else _in_strides_of(dy, dx), None
 
 

@@ -42,8 +42,9 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Coefficients made ready for products by one backend."""
+    """Coefficients (D, lags) made ready for products by one backend."""
 
+    coefficients: Tensor
     kernel: Spectrum | Tiles | Monarch
     length: int  # the largest N
     causal: bool
@@ -83,7 +84,7 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     kernel = coefficients.kernel
     if isinstance(kernel, Spectrum):
         return circular_product(kernel.values, x, kernel.size)
-    return kernel_product(kernel, x)
+    return kernel_product(coefficients.coefficients, kernel, x)
 
 
 def prepare(coefficients: Tensor, n: int, dtype: torch.dtype, *, backend: str = "fft") -> Prepared:
@@ -100,14 +101,14 @@ def prepare(coefficients: Tensor, n: int, dtype: torch.dtype, *, backend: str = 
     causal = len(coefficients) == n
     lowest = 0 if causal else 1 - n
     if backend == "tiles":
-        return Prepared(make_tiles(kernel, lowest, dtype), n, causal, dtype)
+        return Prepared(kernel, make_tiles(kernel, lowest, dtype), n, causal, dtype)
     if backend == "monarch":
-        return Prepared(make_monarch(kernel, lowest, n, dtype), n, causal, dtype)
-    size = padded_size(n)
+        return Prepared(kernel, make_monarch(kernel, lowest, n, dtype), n, causal, dtype)
+    size, ring = padded_size(n), kernel
     if not causal:  # lag k stands at index k modulo size
         gap = kernel.new_zeros(kernel.shape[0], size - len(coefficients))
-        kernel = torch.cat([kernel[:, n - 1 :], gap, kernel[:, : n - 1]], dim=1)
-    return Prepared(Spectrum(spectrum(kernel, size), size), n, causal, dtype)
+        ring = torch.cat([kernel[:, n - 1 :], gap, kernel[:, : n - 1]], dim=1)
+    return Prepared(kernel, Spectrum(spectrum(ring, size), size), n, causal, dtype)
 
 
 def padded_size(length: int) -> int:
@@ -194,7 +195,4 @@ def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -
 
 
 def _any_row(coefficients: Tensor | Prepared) -> Tensor:
-    if isinstance(coefficients, Tensor):
-        return coefficients.sum(0)
-    kernel = coefficients.kernel
-    return kernel.values.real.sum(1) if isinstance(kernel, Spectrum) else kernel.coefficients.sum(1)
+    return coefficients.sum(0) if isinstance(coefficients, Tensor) else coefficients.coefficients.sum(1)

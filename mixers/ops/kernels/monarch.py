@@ -146,12 +146,12 @@ def _pairs(values: numpy.ndarray, axis: int) -> numpy.ndarray:
 
 def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
     """(2 parts, 2, rows, columns): a matrix in float16, and what that leaves, times about 1 / sqrt(rows); and this
-    number: of those near it, the one by which entries round least."""
+    number: of float16's near it, the one by which entries round least."""
     pairs = _pairs(matrix, 0)
     values = numpy.unique(numpy.abs(pairs).round(12))
-    sizes = len(matrix) ** -0.5 * 2 ** numpy.linspace(-0.5, 0.5, 2001)
-    scaled = values * sizes[:, None]
-    size = sizes[numpy.square(scaled.astype(numpy.float16) / sizes[:, None] - values).sum(1).argmin()]
+    sizes = numpy.arange(0x7C00, dtype=numpy.uint16).view(numpy.float16).astype(float)  # all of them
+    sizes = sizes[abs(sizes * len(matrix) ** 0.5 - 1.05) < 0.35][:, None]
+    size = sizes[numpy.square((values * sizes).astype(numpy.float16) / sizes - values).sum(1).argmin(), 0]
     rounded = (pairs * size).astype(numpy.float16)
     return numpy.stack([rounded, (pairs * size - rounded).astype(numpy.float16)]), float(size)
 
