@@ -32,7 +32,7 @@ from mixers import build
 
 VOCABULARY, DIM = 50_264, 512
 CUDA = torch.device("cuda")
-WARM_UP, REPEATS, GROUP = 3, 9, 5
+WARM_UP, REPEATS, GROUP = 3, 7, 4
 
 
 def tnn(length: int, backend: str) -> CausalLM:

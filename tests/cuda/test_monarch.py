@@ -1,5 +1,7 @@
 """Transforms on tensor cores are the exact product, with its gradients, wherever they may be used."""
 
+import threading
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -154,6 +156,18 @@ def test_auto_takes_tiles_then_transforms_then_fft():
         toeplitz_backend("monarch", torch.empty(1, 600, 1, device="cuda"))
     torch.set_float32_matmul_precision("high")
     assert toeplitz_backend("auto", torch.empty(1, 600, 1, device="cuda")) == "monarch"
+
+
+def test_the_first_thing_a_thread_does():
+    """A thread of autograd's has not used the device before."""
+    coefficients, x, _ = draw_tensors(1, 600, 1, True, torch.bfloat16)
+    exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(toeplitz_matmul(prepared, x, causal=True)), name="another")
+    prepared = prepare(coefficients, 600, x.dtype, backend="monarch")
+    thread.start()
+    thread.join()
+    assert (found[0].double() - exact).norm() <= 4e-3 * exact.norm()
 
 
 def test_the_second_derivative_raises():

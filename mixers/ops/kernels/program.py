@@ -29,10 +29,11 @@ class Kernel:
 
     def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int) -> None:
         """Start it on the current stream. Numbers are passed as int, and tensors as pointers."""
-        from cuda.core import launch
+        from cuda.core import Device, launch
 
         passed = (part.data_ptr() if isinstance(part, Tensor) else ctypes.c_int(part) for part in arguments)
         with torch.cuda.device(self.device):
+            Device(self.device.index).set_current()  # a thread of autograd's may not have used the device yet
             stream = _stream(torch.cuda.current_stream(self.device).cuda_stream)
             launch(stream, _config(grid, self.threads, self.shared), self.compiled, *passed)
 
