@@ -47,17 +47,17 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> Tensor:
         from mixers.ops.kernels import encoder
 
-        coefficients, output, hidden = encoder.encode(lags, divisor, log_decay, *parameters)
+        coefficients, hidden = encoder.encode(lags, divisor, log_decay, *parameters)
         ctx.divisor = divisor
         kept = coefficients if ctx.needs_input_grad[2] else None  # for the gradient by the decay
-        ctx.save_for_backward(lags, log_decay, *parameters, kept, output, hidden)
+        ctx.save_for_backward(lags, log_decay, *parameters, kept, hidden)
         return coefficients.T
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from mixers.ops.kernels import encoder
 
-        lags, log_decay, *parameters, coefficients, output, hidden = ctx.saved_tensors
+        lags, log_decay, *parameters, coefficients, hidden = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of the parameters
             again = encode_reference(lags, ctx.divisor, log_decay, *parameters)
             wanted = [part for part in (log_decay, *parameters) if part.requires_grad]
@@ -67,7 +67,7 @@ class _Encode(torch.autograd.Function):
         with without_autocast(lags):
             dcoefficients = gradients[0].T.contiguous()
             dlog_decay = None if coefficients is None else (dcoefficients * coefficients) @ lags.abs()
-            inner, outer = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, output, hidden)
+            inner, outer = encoder.gradients(dcoefficients, lags, ctx.divisor, log_decay, weights, last, hidden)
         found = inner[0, :, 0], inner[1:, :, :-1], inner[..., -1], outer[:, :-1], outer[:, -1]
         return None, None, dlog_decay, *found
 

@@ -63,7 +63,8 @@ def test_every_size_of_transform(batch, length, dim, dtype, causal):
 @settings(max_examples=40, deadline=None)
 def test_any_shape(batch, length, dim, causal, dtype):
     torch.manual_seed(0)
-    expect_exact(*draw_tensors(batch, length, dim, causal, dtype), causal=causal, tolerance=TOLERANCE[dtype])
+    few = 1 + 3 / (batch * length * dim) ** 0.5  # single numbers may all be rounded badly
+    expect_exact(*draw_tensors(batch, length, dim, causal, dtype), causal=causal, tolerance=few * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("size_of_x", [1e-30, 1e-3, 1.0, 1e30])

@@ -50,30 +50,30 @@ def encode(
     biases: Tensor,
     last: Tensor,
     last_bias: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The coefficients (D, M), a(h_L) (M, P), and all h_l (L + 1, M, P).
+) -> tuple[Tensor, Tensor]:
+    """The coefficients (D, M), and all h_l (L + 1, M, P).
 
     From lags (M,), log_decay (D,), first w (P,), weights W (L, P, P), biases b (L + 1, P), last V (D, P), last_bias c
     (D,), all contiguous.
     """
-    coefficients, output, hidden = _empty(lags, divisor, log_decay, first, weights, biases, last, last_bias)
+    coefficients, hidden = _empty(lags, divisor, log_decay, first, weights, biases, last, last_bias)
     channels, width = last.shape
     together = lags_together(len(lags))
     grid = (triton.cdiv(len(lags), together), triton.cdiv(channels, CHANNELS * GROUP))
     with torch.cuda.device_of(lags):
         _encode[grid](
-            lags, log_decay, first, weights, biases, last, last_bias, coefficients, output, hidden,
+            lags, log_decay, first, weights, biases, last, last_bias, coefficients, hidden,
             len(lags), width, len(weights), channels, divisor,
             LAGS=together, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=GROUP, num_warps=4,
         )  # fmt: skip
-    return coefficients, output, hidden
+    return coefficients, hidden
 
 
 @encode.register_fake
-def _empty(lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _empty(lags: Tensor, divisor: float, log_decay: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     _, _, biases, last, _ = parameters
     (layers, width), count = biases.shape, len(lags)
-    return last.new_empty(len(last), count), last.new_empty(count, width), last.new_empty(layers, count, width)
+    return last.new_empty(len(last), count), last.new_empty(layers, count, width)
 
 
 def _padded(width: int) -> int:
@@ -94,7 +94,7 @@ def _norm(hidden, width):
 
 @triton.jit
 def _encode(
-    lags, log_decay, first, weights, biases, last, last_bias, coefficients, output, hidden,
+    lags, log_decay, first, weights, biases, last, last_bias, coefficients, hidden,
     count, width, layers, channels, divisor,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
@@ -114,7 +114,6 @@ def _encode(
         h = tl.dot(a, weight, input_precision="tf32x3") + bias[None, :]
         tl.store(hidden + (layer + 1) * count * width + place, h, mask=inside)
     a = tl.maximum(h / _norm(h, width), 0.0)
-    tl.store(output + place, a, mask=inside)
     a = tl.trans(a)
     for tile in range(GROUP):
         channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
@@ -146,7 +145,6 @@ def gradients(
     log_decay: Tensor,
     weights: Tensor,
     last: Tensor,
-    output: Tensor,
     hidden: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of the inner layers (L + 1, P, P + 1) and of the last one (D, P + 1), from that by the coefficients
@@ -166,7 +164,7 @@ def gradients(
             LAGS=SUMMED, PADDED=padded, num_warps=4,
         )  # fmt: skip
         _last_gradients[(triton.cdiv(channels, LAST_CHANNELS), parts)](
-            dcoefficients, lags, log_decay, output, dlast, count, width, channels,
+            dcoefficients, lags, log_decay, hidden[-1], dlast, count, width, channels,
             LAGS=SUMMED, PADDED=padded, CHANNELS=LAST_CHANNELS, num_warps=4,
         )  # fmt: skip
     return dinner.sum(0), dlast.sum(0)
@@ -176,13 +174,13 @@ def gradients(
 def _empty_gradients(
     dcoefficients: Tensor, lags: Tensor, divisor: float, log_decay: Tensor, *rest: Tensor
 ) -> tuple[Tensor, Tensor]:
-    _, last, _, hidden = rest
+    _, last, hidden = rest
     layers, _, width = hidden.shape
     return hidden.new_empty(layers, width, width + 1), hidden.new_empty(len(last), width + 1)
 
 
 @register_flop_formula(torch.ops.mixerzoo.encode_lags_backward)
-def _gradients_operations(dcoefficients, lags, divisor, log_decay, weights, last, output, hidden, **rest) -> int:
+def _gradients_operations(dcoefficients, lags, divisor, log_decay, weights, last, hidden, **rest) -> int:
     """By what goes in and by the weights: twice those forward."""
     return 2 * _encode_operations(lags, None, None, None, weights, None, last, None)
 
@@ -264,7 +262,7 @@ def _store_gradients(target, weight, bias, row, rows, column, width):
 
 @triton.jit
 def _last_gradients(
-    dcoefficients, lags, log_decay, output, dlast, count, width, channels,
+    dcoefficients, lags, log_decay, hidden, dlast, count, width, channels,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """The gradients by V and c over one part of the lags: program (tile of channels, part)."""
@@ -278,7 +276,8 @@ def _last_gradients(
         lag = tl.load(lags + row, mask=known, other=0.0)
         dvalues = _dvalues(dcoefficients, log_decay, channel, there, row, known, lag, count)
         place = row[:, None] * width + column[None, :]
-        a = tl.load(output + place, mask=known[:, None] & real[None, :], other=0.0)
+        h = tl.load(hidden + place, mask=known[:, None] & real[None, :], other=0.0)
+        a = tl.maximum(h / _norm(h, width), 0.0)
         weight = tl.dot(dvalues, a, weight, input_precision="tf32x3")
         bias += tl.sum(dvalues, axis=1)
     _store_gradients(dlast + tl.program_id(1) * channels * (width + 1), weight, bias, channel, channels, column, width)

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mixers import build
+from mixers.toeplitz.mixer import ONES, _channel_first
 
 NEAR = {"rtol": 1e-6, "atol": 1e-8}  # the rate of decay is a float32 buffer
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "none": lambda x: x}
@@ -275,3 +277,18 @@ def test_convolution_is_the_double_loop(causal: bool):
             if 0 <= tap < mixer.weight.shape[-1]:
                 y[:, i] += mixer.weight[:, 0, tap] * x[:, j]
     torch.testing.assert_close(mixer(x), y)
+
+
+def test_ones_beside_the_input_carry_the_bias_and_its_gradient():
+    """As on a GPU, where the bias would be written out over all tokens."""
+    linear, x = nn.Linear(5, 7).double(), torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    weight, leaves = torch.randn(2, 3, 7, dtype=torch.float64), (x, linear.weight, linear.bias)
+    results = []
+    for inputs in (x, F.pad(x, (0, ONES), value=1.0)):
+        y = _channel_first(linear, inputs)
+        results.append((y, *torch.autograd.grad(y, leaves, weight)))
+    expected = linear(x)
+    results.append((expected, *torch.autograd.grad(expected, leaves, weight)))
+    for plain, with_ones, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(plain, wanted)
+        torch.testing.assert_close(with_ones, wanted)
