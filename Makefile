@@ -14,7 +14,7 @@ test-browser: .venv/.browser
 	$(BIN)/python -m pytest -q tests/browser --browser
 
 test-gpu: .venv/.test
-	$(BIN)/python -m pytest -q tests/cuda --cuda -W ignore  # triton and inductor warn of themselves
+	$(BIN)/python -m pytest -q tests/cuda tests/mixers/ops/test_transforms.py --cuda -W ignore  # triton and inductor warn of themselves
 
 check: .venv/.check
 	$(BIN)/ruff format --check .

@@ -78,10 +78,15 @@ class Monarch:
 def require_tensor_cores(backend: str, x: Tensor) -> None:
     """Raise ValueError unless the kernels can run on x (B, N, D)."""
     require_dtype(backend, x.dtype)
-    if not x.is_cuda and (backend == "monarch" or os.environ.get("TRITON_INTERPRET") != "1"):
-        raise ValueError(f"backend={backend!r} needs a GPU, and x is on {x.device}")
+    require_gpu(backend, "x", x)
     if backend == "monarch":
         require_monarch(x.shape[1], x.dtype, x.device)
+
+
+def require_gpu(backend: str, name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor elsewhere; triton's kernels may be interpreted."""
+    if not tensor.is_cuda and (backend == "monarch" or os.environ.get("TRITON_INTERPRET") != "1"):
+        raise ValueError(f"backend={backend!r} needs a GPU, and {name} is on {tensor.device}")
 
 
 def require_dtype(backend: str, dtype: torch.dtype) -> None:
@@ -134,8 +139,7 @@ def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
 def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
     """As `make_tiles`, for up to `length` tokens."""
     require_dtype("monarch", dtype)
-    if not coefficients.is_cuda:
-        raise ValueError(f"backend='monarch' needs a GPU, and the coefficients are on {coefficients.device}")
+    require_gpu("monarch", "t", coefficients)
     require_monarch(length, dtype, coefficients.device)
     from mixers.ops.kernels.monarch import spectrum
 

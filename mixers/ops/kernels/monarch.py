@@ -108,6 +108,16 @@ class Form:
         """Warps of a block where each takes two tiles or more."""
         return min(self.rows // 32, 8)
 
+    def block(self, name: str) -> tuple[int, int]:
+        """Threads of a kernel's block, and bytes of the matrices (R, 64) of float16 that it holds on chip."""
+        warps, matrices = {
+            "spectrum": (self.tile_warps, 1),
+            "product": (self.product_warps, 3),
+            "correlate": (self.tile_warps, 2),
+            "restore": (self.product_warps, 2),
+        }[name]
+        return 32 * warps, 128 * self.rows * matrices
+
     def macros(self) -> Macros:
         """What the kernels are compiled with."""
         root = tables(self.rows, self.columns, torch.device("cpu")).root
@@ -126,14 +136,7 @@ class Form:
 
 @functools.cache
 def _kernel(name: str, form: Form, device: torch.device) -> Kernel:
-    """Started with as much shared memory as the matrices (R, 64) of float16 take that it holds."""
-    warps, matrices = {
-        "spectrum": (form.tile_warps, 1),
-        "product": (form.product_warps, 3),
-        "correlate": (form.tile_warps, 2),
-        "restore": (form.product_warps, 2),
-    }[name]
-    return kernel(name, form.macros(), device, 32 * warps, 128 * form.rows * matrices)
+    return kernel(name, form.macros(), device, *form.block(name))
 
 
 def _waves(turns: numpy.ndarray, period: int) -> numpy.ndarray:

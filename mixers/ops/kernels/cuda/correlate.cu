@@ -7,8 +7,8 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 8 / TILE_WARPS) co
     const number* x, const number* dy, Table left, const float2* factors, Table right, uint4* sums, float* sizes_of_sums,
     int batch, int length) {
     extern __shared__ __align__(128) char memory[];
-    __shared__ float sizes[2][SEQUENCES];
-    __shared__ word largest[SEQUENCES];
+    SHARED float sizes[2][SEQUENCES];
+    SHARED word largest[SEQUENCES];
     constexpr int BLOCKS = TILES / TILE_WARPS;  // a channel
     const int channel = blockIdx.x / BLOCKS, index = blockIdx.x % BLOCKS * TILE_WARPS + warp();
     const long long start = (long long)channel * batch * length, tile = (long long)channel * TILES + index;

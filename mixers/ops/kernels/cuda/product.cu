@@ -25,8 +25,8 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WA
     const number* x, const uint4* spectrum, const float* scale, Table left, Table back, const float2* factors,
     Table right, number* y, int batch, int length, int transposed) {
     extern __shared__ __align__(128) char memory[];
-    __shared__ float sizes[SEQUENCES];
-    __shared__ word largest[SEQUENCES];
+    SHARED float sizes[SEQUENCES];
+    SHARED word largest[SEQUENCES];
     char* const kept = memory + ROWS * 128;
     const int groups = (batch + SEQUENCES - 1) / SEQUENCES;
     const int channel = blockIdx.x / groups, first = blockIdx.x % groups * SEQUENCES;

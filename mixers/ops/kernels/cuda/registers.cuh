@@ -1,4 +1,4 @@
-// What the kernels of `monarch.py` are made of: numbers, products of tensor cores, matrices in shared memory.
+// What the kernels of `monarch.py` are made of: numbers, operands of tensor cores, matrices in shared memory.
 //
 // A sequence of P = ROWS COLUMNS tokens is a matrix (a, b) of its tokens COLUMNS a + b, and the frequency g + ROWS h
 // stands at (g, h). A block of threads takes 64 columns: of 64 / COLUMNS sequences of one channel. A warp takes tiles of
@@ -9,9 +9,7 @@
 // ROOT (numbers that `monarch.py` explains).
 
 #pragma once
-
-typedef unsigned int word;
-typedef unsigned short half;
+#include "instructions.cuh"
 
 #if NUMBER == 2
 typedef float number;
@@ -22,24 +20,10 @@ typedef unsigned short number;
 constexpr int PERIOD = ROWS * COLUMNS, TILES = ROWS / 16, CHUNKS = COLUMNS / 16, SEQUENCES = 64 / COLUMNS;
 constexpr word EVERY_LANE = 0xffffffff, SIGNS = 0x80008000;
 
-#define INLINE __device__ __forceinline__
-
 INLINE int lane() { return threadIdx.x % 32; }
 INLINE int warp() { return threadIdx.x / 32; }
 
 // Numbers
-
-INLINE word pack(float low, float high) {  // two float16
-    word packed;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
-}
-
-INLINE float widen(half value) {
-    float wide;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value));
-    return wide;
-}
 
 INLINE float low(word packed) { return widen(packed & 0xffff); }
 INLINE float high(word packed) { return widen(packed >> 16); }
@@ -56,9 +40,7 @@ INLINE float real(number value) {
 
 INLINE word pack_numbers(float low, float high) {  // two of 16 bits
 #if NUMBER == 1
-    word packed;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
+    return pack_bfloat16(low, high);
 #else
     return pack(low, high);
 #endif
@@ -71,13 +53,7 @@ INLINE float power_of_two(word size) {
 
 INLINE float inverse(float power_of_two) { return __uint_as_float(0x7f000000u - __float_as_uint(power_of_two)); }
 
-// Tensor cores
-
-INLINE void multiply(float (&sum)[4], uint4 a, word b0, word b1) {  // sum (16, 8) += a (16, 16) b (16, 8)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
+// Operands of tensor cores
 
 INLINE uint4 negative(uint4 a) { return {a.x ^ SIGNS, a.y ^ SIGNS, a.z ^ SIGNS, a.w ^ SIGNS}; }
 
@@ -88,7 +64,6 @@ INLINE uint4 operand(const float (&first)[4], const float (&second)[4]) {
 
 // Shared memory: matrices of 64 columns in 16 bits, whose pieces of 8 columns change places so that no reader waits.
 
-INLINE word shared_address(const void* pointer) { return (word)__cvta_generic_to_shared(pointer); }
 INLINE int piece(int row, int column) { return row * 128 + (((column / 8) ^ row) & 7) * 16; }
 
 // Right operands (16, 64) from 16 rows of a matrix: for columns 8 n and up, b[2 n] and b[2 n + 1].
@@ -96,10 +71,5 @@ template <int WIDTH>
 INLINE void right_operands(word (&b)[2 * WIDTH], word matrix, int first_row) {
     const int row = first_row + lane() % 16;
 #pragma unroll
-    for (int n = 0; n < WIDTH; n += 2) {
-        const word address = matrix + piece(row, 8 * (n + lane() / 16));
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                     : "=r"(b[2 * n]), "=r"(b[2 * n + 1]), "=r"(b[2 * n + 2]), "=r"(b[2 * n + 3])
-                     : "r"(address) : "memory");
-    }
+    for (int n = 0; n < WIDTH; n += 2) read_transposed(b + 2 * n, matrix + piece(row, 8 * (n + lane() / 16)));
 }

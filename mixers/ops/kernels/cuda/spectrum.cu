@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
     const float* t, Table left, const float2* factors, Table right, uint4* values, float* scale, int channel_stride,
     int lag_stride, int lags, int lowest) {
     extern __shared__ __align__(128) char memory[];
-    __shared__ float totals[TILE_WARPS];
+    SHARED float totals[TILE_WARPS];
     const int channel = blockIdx.x;
     const bool both = lowest < 0, once = PARTS == 1 && !both;  // whether shared memory holds all coefficients
     t += (long long)channel * channel_stride;

@@ -1,0 +1,45 @@
+// The instructions of the tensor cores and of half precision, for which C++ has no words.
+
+#ifndef INSTRUCTIONS
+#define INSTRUCTIONS
+
+typedef unsigned int word;
+typedef unsigned short half;
+
+#define INLINE __device__ __forceinline__
+#define SHARED __shared__
+
+INLINE word pack(float low, float high) {  // two float16
+    word packed;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+INLINE word pack_bfloat16(float low, float high) {
+    word packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+INLINE float widen(half value) {
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value));
+    return wide;
+}
+
+INLINE void multiply(float (&sum)[4], uint4 a, word b0, word b1) {  // sum (16, 8) += a (16, 16) b (16, 8)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+INLINE word shared_address(const void* pointer) { return (word)__cvta_generic_to_shared(pointer); }
+
+// Four transposed matrices (8, 8) of 16 bits, whose rows begin at the addresses of lanes 0 - 7, 8 - 15, and so on.
+INLINE void read_transposed(word* matrices, word address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+                 : "r"(address) : "memory");
+}
+
+#endif

@@ -1,0 +1,45 @@
+"""Kernels in CUDA C++ run by the CPU: their own source, compiled beside `emulator.hpp`."""
+
+import ctypes
+import functools
+import math
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mixers.ops.kernels
+from mixers.ops.kernels.monarch import Form
+
+SOURCES = Path(mixers.ops.kernels.__file__).parent / "cuda"
+
+
+class EmulatedKernel:
+    """What `monarch._kernel` gives, for tensors on the CPU."""
+
+    def __init__(self, name: str, form: Form, device: torch.device):
+        self.start = library(name, form, SOURCES).start_kernel
+        self.block = form.block(name)
+
+    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int) -> None:
+        values = [
+            ctypes.c_void_p(part.data_ptr()) if isinstance(part, Tensor) else ctypes.c_int(part) for part in arguments
+        ]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        beyond = self.start(math.prod(grid), *self.block, pointers)
+        assert not beyond, f"byte {beyond} of shared memory was written"
+
+
+@functools.cache
+def library(name: str, form: Form, sources: Path) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / f"{name}.so"
+        macros = [f"-D{key}={value}" for key, value in form.macros()]
+        macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{sources / name}.cu"']
+        command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
+        header = Path(__file__).parent / "emulator.hpp"
+        subprocess.run([*command, *macros, f"-I{sources}", str(header), "-o", str(target)], check=True)
+        return ctypes.CDLL(str(target))

@@ -1,0 +1,219 @@
+// CUDA on a CPU, for the kernels of `mixers/ops/kernels/cuda`: the threads of a block take turns, and what they give each
+// other goes through memory. Compiled with KERNEL and KERNEL_FILE.
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#define INSTRUCTIONS  // those below stand for instructions.cuh
+#define INLINE inline
+#define SHARED static
+#define __global__
+#define __shared__
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+
+typedef unsigned int word;
+typedef unsigned short half;
+struct uint4 {
+    word x, y, z, w;
+};
+struct float2 {
+    float x, y;
+};
+struct {
+    int x;
+} threadIdx, blockIdx;
+
+constexpr int SHARED_BYTES = 227 * 1024;
+alignas(128) char memory[SHARED_BYTES];
+extern char kept[SHARED_BYTES] __attribute__((alias("memory")));
+
+// Threads
+
+struct Thread {
+    std::vector<char> stack = std::vector<char>(1 << 18);
+    jmp_buf place;
+    bool begun = false, done = false;
+};
+
+struct Barrier {
+    int arrived = 0, round = 0;
+};
+
+static jmp_buf scheduler;  // jumps, unlike swapcontext, ask nothing of the system
+static std::vector<Thread>* threads;
+static std::vector<Barrier> warps;
+static Barrier block;
+static std::function<void()> body;
+
+inline void meet(Barrier& barrier, int count) {
+    const int round = barrier.round;
+    if (++barrier.arrived == count) {
+        barrier.arrived = 0;
+        barrier.round++;
+    }
+    while (barrier.round == round)
+        if (!_setjmp((*threads)[threadIdx.x].place)) _longjmp(scheduler, 1);
+}
+
+inline void __syncthreads() { meet(block, threads->size()); }
+inline void __syncwarp() { meet(warps[threadIdx.x / 32], 32); }
+
+static void enter() {
+    body();
+    (*threads)[threadIdx.x].done = true;
+    _longjmp(scheduler, 1);
+}
+
+static void resume(Thread& thread) {
+    if (_setjmp(scheduler)) return;
+    if (thread.begun) _longjmp(thread.place, 1);
+    thread.begun = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = thread.stack.data();
+    context.uc_stack.ss_size = thread.stack.size();
+    makecontext(&context, enter, 0);
+    setcontext(&context);
+}
+
+static void run_block(int count) {
+    std::vector<Thread> here(count);
+    threads = &here;
+    warps.assign(count / 32, Barrier());
+    block = Barrier();
+    for (bool left = true; left;) {
+        left = false;
+        for (int i = 0; i < count; i++)
+            if (!here[i].done) {
+                threadIdx.x = i;
+                resume(here[i]);
+                left = true;
+            }
+    }
+}
+
+// What the lanes of a warp give each other
+
+template <class T>
+struct Lanes {
+    T of[32];
+};
+
+template <class T>
+inline const Lanes<T>& gather_lanes(T mine) {
+    static Lanes<T> shared[32][2];  // in turns: when a lane writes again, all have read what was there
+    static bool turn[1024];
+    Lanes<T>& lanes = shared[threadIdx.x / 32][turn[threadIdx.x] ^= 1];
+    lanes.of[threadIdx.x % 32] = mine;
+    __syncwarp();
+    return lanes;
+}
+
+inline word __reduce_max_sync(word, word value) {
+    word most = 0;
+    for (word other : gather_lanes(value).of) most = other > most ? other : most;
+    return most;
+}
+
+inline float __shfl_xor_sync(word, float value, int other) { return gather_lanes(value).of[threadIdx.x % 32 ^ other]; }
+
+inline word atomicMax(word* target, word value) {
+    const word before = *target;
+    *target = value > before ? value : before;
+    return before;
+}
+
+// Numbers
+
+template <class T>
+inline T __ldg(const T* pointer) {
+    return *pointer;
+}
+
+template <class To, class From>
+inline To bits(From from) {
+    To to;
+    static_assert(sizeof(To) == sizeof(From), "bits");
+    memcpy(&to, &from, sizeof(to));
+    return to;
+}
+
+inline float __uint_as_float(word value) { return bits<float>(value); }
+inline word __float_as_uint(float value) { return bits<word>(value); }
+inline word min(word a, word b) { return a < b ? a : b; }
+inline word max(word a, word b) { return a > b ? a : b; }
+
+inline float widen(half value) { return (float)bits<_Float16>(value); }
+inline word pack(float low, float high) { return bits<half>((_Float16)low) | (word)bits<half>((_Float16)high) << 16; }
+
+inline word rounded_bfloat16(float value) {  // to the nearest, ties to even
+    const word all = bits<word>(value);
+    return std::isnan(value) ? 0x7fff : (all + 0x7fff + (all >> 16 & 1)) >> 16;
+}
+
+inline word pack_bfloat16(float low, float high) { return rounded_bfloat16(low) | rounded_bfloat16(high) << 16; }
+
+// Tensor cores, by PTX's description of their operands
+
+struct Operands {
+    word a[4], b[2];
+};
+
+inline float part(word packed, int high) { return widen(high ? packed >> 16 : packed & 0xffff); }
+
+inline void multiply(float (&sum)[4], uint4 a, word b0, word b1) {
+    const Lanes<Operands>& lanes = gather_lanes(Operands{{a.x, a.y, a.z, a.w}, {b0, b1}});
+    const int row = threadIdx.x % 32 / 4, column = 2 * (threadIdx.x % 4);
+    for (int entry = 0; entry < 4; entry++)
+        for (int k = 0; k < 16; k++) {
+            const word left = lanes.of[4 * row + k % 8 / 2].a[2 * (k / 8) + entry / 2];
+            const word right = lanes.of[4 * (column + entry % 2) + k % 8 / 2].b[k / 8];
+            sum[entry] += part(left, k % 2) * part(right, k % 2);
+        }
+}
+
+inline word shared_address(const void* pointer) { return (const char*)pointer - memory; }
+
+inline void read_transposed(word* matrices, word address) {
+    const Lanes<word>& rows = gather_lanes(address);
+    const int row = 2 * (threadIdx.x % 4), column = threadIdx.x % 32 / 4;
+    for (int matrix = 0; matrix < 4; matrix++) {
+        half pair[2];
+        for (int i = 0; i < 2; i++) memcpy(pair + i, memory + rows.of[8 * matrix + row + i] + 2 * column, 2);
+        matrices[matrix] = pair[0] | (word)pair[1] << 16;
+    }
+}
+
+// The kernel
+
+#include KERNEL_FILE
+
+template <class... A, size_t... I>
+static void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+    kernel(*(A*)arguments[I]...);
+}
+
+template <class... A>
+static int start(void (*kernel)(A...), int blocks, int count, int shared, void** arguments) {
+    body = [=] { call(kernel, arguments, std::index_sequence_for<A...>()); };
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+        memset(memory, 0xff, sizeof(memory));  // as float16 it is not a number
+        run_block(count);
+        for (int i = shared; i < SHARED_BYTES; i++)
+            if ((unsigned char)memory[i] != 0xff) return i;  // written beyond what the block was given
+    }
+    return 0;
+}
+
+extern "C" int start_kernel(int blocks, int count, int shared, void** arguments) {
+    return start(KERNEL, blocks, count, shared, arguments);
+}

@@ -1,0 +1,187 @@
+"""Transforms on tensor cores are the exact product, with its gradients, wherever they may be used.
+
+With --cuda, on a GPU; else the same source runs in the emulator beside this file.
+"""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixers.ops import tensor_cores
+from mixers.ops.kernels import monarch
+from mixers.ops.toeplitz import prepare, toeplitz_matmul
+from tests.mixers.ops.emulator import EmulatedKernel
+
+TOLERANCE = {torch.bfloat16: 4e-3, torch.float16: 6e-4, torch.float32: 7e-4}
+"""Relative errors in the whole, of the product and its gradients."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def device(request: pytest.FixtureRequest):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # float32 may be rounded
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.config.getoption("--cuda"):
+            patch.setattr(monarch, "_kernel", EmulatedKernel)
+            patch.setattr(tensor_cores, "require_gpu", lambda backend, name, tensor: None)
+            patch.setattr(tensor_cores, "capability", lambda device: (9, 0))
+        yield "cuda" if request.config.getoption("--cuda") else "cpu"
+    torch.set_float32_matmul_precision(before)
+
+
+def expect_exact(coefficients, x, weight, *, causal, tolerance):
+    """Against transforms of float64 numbers."""
+    results = []
+    for backend, leaves in (("monarch", (coefficients, x)), ("fft", (coefficients.double(), x.double()))):
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        y = toeplitz_matmul(*leaves, causal=causal, backend=backend)
+        results.append((y, *torch.autograd.grad(y, leaves, weight.to(y.dtype))))
+    for found, exact in zip(*results, strict=True):
+        assert (found.double() - exact).norm() <= tolerance * exact.norm()
+
+
+def tensors(batch, length, dim, causal, dtype, device):
+    torch.manual_seed(length)
+    coefficients = torch.randn(length if causal else 2 * length - 1, dim)
+    x, weight = torch.randn(2, batch, length, dim).to(dtype)
+    return coefficients.to(device), x.to(device), weight.to(device)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "length", "dim", "dtype"),
+    [
+        *((1, 1, 30, torch.bfloat16), (5, 511, 2, torch.float16), (4, 512, 1, torch.float32)),
+        *((9, 513, 3, torch.bfloat16), (3, 1024, 2, torch.float16), (1, 1025, 1, torch.float32)),
+        *((3, 2048, 5, torch.bfloat16), (2, 4095, 2, torch.float16), (1, 4096, 1, torch.float32)),
+        *((3, 4097, 1, torch.bfloat16), (1, 8192, 2, torch.float16), (2, 16_384, 1, torch.bfloat16)),
+    ],
+)
+def test_every_size_of_transform(batch, length, dim, dtype, causal, device):
+    coefficients, x, weight = tensors(batch, length, dim, causal, dtype, device)
+    expect_exact(coefficients, x, weight, causal=causal, tolerance=TOLERANCE[dtype])
+
+
+def test_the_longest_sequences(device):
+    length = 20_001 if device == "cpu" else 32_768
+    expect_exact(*tensors(1, length, 1, False, torch.bfloat16, device), causal=False, tolerance=4e-3)
+
+
+@given(st.integers(1, 9), st.integers(1, 512), st.integers(1, 3), st.booleans())
+def test_any_shape(device, batch, length, dim, causal):
+    coefficients, x, weight = tensors(batch, length, dim, causal, torch.float16, device)
+    few = 1 + 3 / (batch * length * dim) ** 0.5  # single numbers may all be rounded badly
+    expect_exact(coefficients, x, weight, causal=causal, tolerance=6e-4 * few)
+
+
+@pytest.mark.parametrize("size_of_x", [1e-30, 1e-3, 1e30])
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e6])
+def test_numbers_of_any_size(size, size_of_x, device):
+    coefficients, x, weight = tensors(3, 300, 2, True, torch.bfloat16, device)
+    weight = (weight.float() / size_of_x).bfloat16()  # the gradient by the coefficients is as large as ever
+    expect_exact(size * coefficients, x * size_of_x, weight, causal=True, tolerance=4e-3)
+
+
+@pytest.mark.parametrize("length", [512, 8192])
+def test_the_largest_numbers_of_float16_do_not_overflow(length, device):
+    """Constant sequences, whose transform is one large number, and the coefficients of a running mean."""
+    x = torch.full((1, length, 1), 65_000.0, device=device).half()
+    coefficients = torch.full((length, 1), 1 / length, device=device)
+    y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
+    exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
+    assert (y - exact).norm() <= 2e-3 * exact.norm()
+
+
+def test_each_sequence_is_rounded_by_its_own_size(device):
+    coefficients, x, _ = tensors(7, 300, 2, True, torch.float16, device)
+    sizes = torch.tensor([1e-3, 1e2, 1.0, 1e-2, 1e2, 1e-3, 1e2], device=device).half()[:, None, None]
+    y = toeplitz_matmul(coefficients, x * sizes, causal=True, backend="monarch").double()
+    exact = toeplitz_matmul(coefficients.double(), (x * sizes).double(), causal=True, backend="fft")
+    assert ((y - exact).norm(dim=1) <= 1e-3 * exact.norm(dim=1)).all()
+
+
+def test_each_channel_is_rounded_by_its_own_coefficients(device):
+    coefficients, x, weight = tensors(3, 300, 3, False, torch.float16, device)
+    coefficients *= torch.tensor([1e-6, 1.0, 1e6], device=device)
+    y, weight = toeplitz_matmul(coefficients, x, causal=False, backend="monarch"), weight / 1000
+    exact = toeplitz_matmul(coefficients.double(), x.double(), causal=False, backend="fft")
+    errors, norms = (y.double() - exact)[..., :2].norm(dim=1), exact[..., :2].norm(dim=1)
+    assert (errors <= 1e-3 * norms + 1e-7).all()  # what is below float16's smallest numbers aside
+    leaf = x.detach().requires_grad_()
+    (found,) = torch.autograd.grad(toeplitz_matmul(coefficients, leaf, causal=False, backend="monarch"), leaf, weight)
+    assert found[..., :2].isfinite().all()
+
+
+def test_the_future_moves_the_past_by_roundings_alone(device):
+    coefficients, x, _ = tensors(2, 500, 3, True, torch.float16, device)
+    other = x.clone()
+    other[:, 250:] *= 100
+    first, second = (toeplitz_matmul(coefficients, each, causal=True, backend="monarch").float() for each in (x, other))
+    assert (first - second)[:, :250].abs().max() <= 1e-3 * second.abs().max()
+
+
+def test_zeros_give_zeros_and_bad_numbers_stay_in_their_sequence(device):
+    coefficients, x, _ = tensors(3, 300, 2, True, torch.bfloat16, device)
+    assert not toeplitz_matmul(0 * coefficients, x, causal=True, backend="monarch").any()
+    assert not toeplitz_matmul(coefficients, 0 * x, causal=True, backend="monarch").any()
+    x[1, 200] = torch.inf
+    y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch")
+    assert y[[0, 2]].isfinite().all()
+    assert not y[1].isfinite().all(0).any()
+
+
+@pytest.mark.parametrize("storage", ["channel first", "every other", "expanded", "from an odd place"])
+def test_any_storage(storage, device):
+    coefficients, x, weight = tensors(2, 304, 3, True, torch.bfloat16, device)
+    if storage == "channel first":
+        x = x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    elif storage == "every other":
+        x = torch.stack([x, -x], dim=2)[:, :, 0]
+    elif storage == "expanded":
+        x = x[:, :1].expand_as(x)
+    else:
+        flat = torch.empty(x.numel() + 1, device=device, dtype=x.dtype)[1:]
+        x = flat.view(3, 2, 304).copy_(x.permute(2, 0, 1)).permute(1, 2, 0)
+    y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch")
+    assert y.stride() == torch.empty_like(x).stride()
+    expect_exact(coefficients, x, weight, causal=True, tolerance=4e-3)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_is_prepared_serves_shorter_sequences(causal, device):
+    coefficients, x, weight = tensors(2, 500, 3, causal, torch.float16, device)
+    leaf = coefficients.clone().requires_grad_()
+    y = toeplitz_matmul(prepare(leaf, 500, x.dtype, backend="monarch"), x[:, :300], causal=causal)
+    (found,) = torch.autograd.grad(y, leaf, weight[:, :300])
+    known = slice(0, 300) if causal else slice(200, 200 + 599)
+    part = coefficients[known].double().requires_grad_()
+    exact = toeplitz_matmul(part, x[:, :300].double(), causal=causal, backend="fft")
+    (wanted,) = torch.autograd.grad(exact, part, weight[:, :300].double())
+    assert (y.double() - exact).norm() <= 6e-4 * exact.norm()
+    assert (found[known].double() - wanted).norm() <= 6e-4 * wanted.norm()
+    found[known] = 0
+    assert found.norm() <= 1e-3 * wanted.norm()
+
+
+def test_a_gradient_that_nobody_wants_is_not_computed(device, monkeypatch):
+    coefficients, x, weight = tensors(2, 300, 2, True, torch.bfloat16, device)
+    started, original = [], monarch._kernel
+    monkeypatch.setattr(monarch, "_kernel", lambda name, *rest: started.append(name) or original(name, *rest))
+    for wanted, kernels in (("coefficients", ["correlate", "restore"]), ("x", ["product"])):
+        leaf = (coefficients if wanted == "coefficients" else x).detach().requires_grad_()
+        given = (leaf, x) if wanted == "coefficients" else (coefficients, leaf)
+        y = toeplitz_matmul(*given, causal=True, backend="monarch")
+        assert started == ["spectrum", "product"]
+        torch.autograd.grad(y, leaf, weight)
+        assert started[2:] == kernels
+        started.clear()
+
+
+def test_the_second_derivative_raises(device):
+    coefficients, x, _ = tensors(1, 300, 2, True, torch.bfloat16, device)
+    leaf = coefficients.requires_grad_()
+    y = toeplitz_matmul(leaf, x, causal=True, backend="monarch")
+    (first,) = torch.autograd.grad(y.square().sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
