@@ -40,6 +40,7 @@ def library(name: str, form: Form, sources: Path) -> ctypes.CDLL:
         macros = [f"-D{key}={value}" for key, value in form.macros()]
         macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{sources / name}.cu"']
         command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
+        command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too
         header = Path(__file__).parent / "emulator.hpp"
         subprocess.run([*command, *macros, f"-I{sources}", str(header), "-o", str(target)], check=True)
         return ctypes.CDLL(str(target))

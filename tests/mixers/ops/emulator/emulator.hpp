@@ -22,10 +22,10 @@
 
 typedef unsigned int word;
 typedef unsigned short half;
-struct uint4 {
+struct alignas(16) uint4 {
     word x, y, z, w;
 };
-struct float2 {
+struct alignas(8) float2 {
     float x, y;
 };
 struct {
