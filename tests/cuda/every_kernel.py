@@ -1,0 +1,61 @@
+"""Every kernel once, at odd sizes, for a tool that watches memory:
+
+compute-sanitizer --tool memcheck --report-api-errors no python tests/cuda/every_kernel.py
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for a checkout that is not installed
+
+import torch
+
+from mixers.ops.kernels import encoder, gate, monarch, tiles
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+SHAPES = (
+    (1, 1, 3),
+    (5, 300, 2),
+    (3, 1001, 2),
+    (3, 2048, 2),
+    (1, 4090, 1),
+    (1, 8192, 1),
+    (1, 16_000, 1),
+    (1, 32_768, 1),
+)
+
+
+def products(dtype: torch.dtype, batch: int, length: int, channels: int, lowest: int) -> None:
+    coefficients = torch.randn(channels, length - lowest, device="cuda")
+    x, dy = torch.randn(2, channels, batch, length, device="cuda").to(dtype)
+    made = monarch.spectrum(coefficients, lowest, length, dtype)
+    for transposed in (False, True):
+        monarch.product(*made, x, transposed)
+    monarch.gradient(dy, x, lowest, length - 1)
+    if length <= 1001:
+        tiles.product(*tiles.table(coefficients, lowest, dtype, False), x, lowest, length - 1)
+        tiles.gradient(dy, x, lowest, length - 1)
+
+
+def coefficients() -> None:
+    channels, width, layers = 37, 30, 3
+    lags, log_decay = torch.arange(-77.0, 78.0, device="cuda"), torch.full((channels,), -0.01, device="cuda")
+    shapes = ((width,), (layers, width, width), (layers + 1, width), (channels, width), (channels,))
+    first, weights, biases, last, last_bias = (torch.randn(shape, device="cuda") for shape in shapes)
+    found, hidden = encoder.encode(lags, 1.0, log_decay, first, weights, biases, last, last_bias)
+    encoder.gradients(torch.randn_like(found), lags, 1.0, log_decay, weights, last, hidden)
+
+
+def main() -> None:
+    for dtype in DTYPES:
+        for batch, length, channels in SHAPES:
+            for lowest in (0, 1 - length):
+                products(dtype, batch, length, channels, lowest)
+    coefficients()
+    u, x = torch.randn(2, 1001, device="cuda")
+    gate.gradients(gate.gate(u, x), u, x)
+    torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
