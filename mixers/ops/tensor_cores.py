@@ -96,7 +96,13 @@ def require_dtype(backend: str, dtype: torch.dtype) -> None:
 
 
 def require_monarch(length: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise ValueError for more tokens than a transform on chip takes, and for float32 that must not be rounded."""
+    """Raise ValueError for a GPU that lacks the kernels' instructions, for more tokens than a transform on chip takes,
+    and for float32 that must not be rounded."""
+    major, minor = capability(device)
+    if major < 8:
+        raise ValueError(
+            f"backend='monarch' needs a GPU of compute capability 8.0 or more, and {device} has {major}.{minor}"
+        )
     longest = longest_monarch(device)
     if length > longest:
         raise ValueError(f"backend='monarch' takes up to {longest:,} tokens on {device}, not {length:,}")

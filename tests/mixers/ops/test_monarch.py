@@ -131,6 +131,12 @@ def test_what_the_chip_does_not_hold_is_refused(capability, longest, monkeypatch
         require_monarch(longest + 1, torch.bfloat16, GPU)
 
 
+def test_a_gpu_without_the_instructions_is_refused(monkeypatch):
+    monkeypatch.setattr(tensor_cores, "capability", lambda device: (7, 5))
+    with pytest.raises(ValueError, match=r"needs a GPU of compute capability 8.0 or more, and cuda:0 has 7.5"):
+        require_monarch(5, torch.bfloat16, GPU)
+
+
 def test_float32_is_rounded_only_where_torch_may_round_it(monkeypatch):
     monkeypatch.setattr(tensor_cores, "capability", lambda device: (9, 0))
     before = torch.get_float32_matmul_precision()
