@@ -10,7 +10,7 @@ does: positions, relative position encoder, decay, preparation, product; `ready`
 `channel-first` the same over (D, B, N), both with coefficients at hand. `attention` is torch's scaled dot-product
 attention, 8 heads. `floor` is what a copy of x takes, which reads and writes as much. `both` is forward and backward,
 to x and the encoder's parameters or to q, k and v. `error`: relative, to float64. `eager` and `both eager` are `whole`
-and `both` launched one kernel at a time.
+and `both` launched one kernel at a time; `eager` also keeps what a backward pass would need.
 """
 
 import argparse

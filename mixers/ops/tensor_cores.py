@@ -86,7 +86,7 @@ def require_tensor_cores(backend: str, x: Tensor) -> None:
 def require_gpu(backend: str, name: str, tensor: Tensor) -> None:
     """Raise ValueError for a tensor elsewhere; triton's kernels may be interpreted."""
     if not tensor.is_cuda and (backend == "monarch" or os.environ.get("TRITON_INTERPRET") != "1"):
-        raise ValueError(f"backend={backend!r} needs a GPU, and {name} is on {tensor.device}")
+        raise ValueError(f"backend={backend!r} needs a GPU, not {name} on {tensor.device}")
 
 
 def require_dtype(backend: str, dtype: torch.dtype) -> None:
@@ -145,7 +145,7 @@ def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
 def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
     """As `make_tiles`, for up to `length` tokens."""
     require_dtype("monarch", dtype)
-    require_gpu("monarch", "t", coefficients)
+    require_gpu("monarch", "coefficients", coefficients)
     require_monarch(length, dtype, coefficients.device)
     from mixers.ops.kernels.monarch import spectrum
 

@@ -22,6 +22,7 @@ from mixers.ops.tensor_cores import (
     longest_monarch,
     make_monarch,
     make_tiles,
+    require_monarch,
     require_tensor_cores,
     rounds_float32,
 )
@@ -70,6 +71,9 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
+    where = (coefficients.coefficients if isinstance(coefficients, Prepared) else coefficients).device
+    if where != x.device:
+        raise ValueError(f"coefficients and x must be on one device, not on {where} and {x.device}")
     if isinstance(coefficients, Prepared):
         _check_prepared(coefficients, x, causal, backend)
     else:
@@ -190,6 +194,8 @@ def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -
     precision = prepared.kernel.values.real.dtype
     if made_for != "fft" and x.dtype != prepared.dtype:
         raise ValueError(f"the coefficients were prepared for x of {prepared.dtype}, not {x.dtype}")
+    if made_for == "monarch":
+        require_monarch(length, x.dtype, x.device)
     if made_for == "fft" and torch.promote_types(wide(x), precision) != precision:
         raise ValueError(f"the coefficients were prepared in {precision}, which is too narrow for x of {x.dtype}")
 

@@ -46,6 +46,8 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What u is made of, before its activation, and v: (B, N, D) -> twice (B, N, E)."""
+        if x.shape[-1] != self.gate.in_features:
+            raise ValueError(f"x must have {self.gate.in_features} channels, not {x.shape[-1]}")
         x = x.to(linear_dtype(x))  # once for both
         if x.is_cuda:
             x = F.pad(x, (0, ONES), value=1.0)
@@ -66,10 +68,10 @@ the product, and summed over them for its gradient. Tensor cores read eight numb
 def _channel_first(linear: nn.Linear, x: Tensor) -> Tensor:
     """linear(x), (B, N, E), stored as (E, B, N); x may have ONES behind it."""
     bias, rows = linear.bias[:, None], x.flatten(0, 1).T
-    if len(rows) == linear.in_features:
-        y = torch.addmm(bias, linear.weight, rows)  # (E, B N)
-    else:
+    if len(rows) == linear.in_features + ONES:
         y = torch.cat([linear.weight, F.pad(bias, (0, ONES - 1))], dim=1) @ rows
+    else:
+        y = torch.addmm(bias, linear.weight, rows)  # (E, B N)
     return y.unflatten(1, x.shape[:2]).permute(1, 2, 0)
 
 

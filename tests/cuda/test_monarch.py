@@ -48,6 +48,7 @@ def test_kernels_run_on_the_stream_of_their_caller():
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch")
+        torch.cuda._sleep(10**8)  # meanwhile another stream would read what is not made yet
+        y = toeplitz_matmul(coefficients, x.clone(), causal=True, backend="monarch")
     torch.cuda.current_stream().wait_stream(stream)
     assert torch.equal(y, expected)

@@ -6,7 +6,7 @@
     the coefficients of lag k are (V a(h_L) + c) exp(|k| log_decay).
 
 A tile of lags goes through all layers on chip: separate operations would take longer to start than to run. In float32.
-Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, T tiles of lags, D channels.
+Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, D channels.
 """
 
 import torch

@@ -60,7 +60,7 @@ class Tables:
 
 @functools.cache
 def tables(rows: int, columns: int, device: torch.device) -> Tables:
-    """Made once, before a CUDA graph is captured."""
+    """Kept; a first call must come before a CUDA graph is captured, like those of all that is copied to a device."""
     g, a, b = numpy.arange(rows)[:, None], numpy.arange(rows), numpy.arange(columns)
     left, left_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
     right, right_size = _rounded(_waves(b[:, None] * b, columns))

@@ -119,7 +119,7 @@ def test_what_cannot_run_is_refused(monkeypatch):
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
     monkeypatch.setenv("TRITON_INTERPRET", "0")
-    with pytest.raises(ValueError, match="needs a GPU, and x is on cpu"):
+    with pytest.raises(ValueError, match="needs a GPU, not x on cpu"):
         toeplitz_matmul(coefficients, x, causal=True, backend="tiles")
 
 

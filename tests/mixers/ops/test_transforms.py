@@ -83,6 +83,34 @@ def test_numbers_of_any_size(size, size_of_x, device):
     expect_exact(size * coefficients, x * size_of_x, weight, causal=True, tolerance=4e-3)
 
 
+@pytest.mark.parametrize("place", [0, 130, 510])
+def test_one_number_much_larger_than_all_others(place, device):
+    coefficients, x, _ = tensors(2, 511, 2, True, torch.float16, device)
+    x[:, place] *= 10_000
+    y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
+    exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
+    assert ((y - exact).abs().amax(1) <= 1e-3 * exact.abs().amax(1)).all()
+
+
+def test_large_numbers_and_small_coefficients_do_not_overflow_on_their_way(device):
+    x = torch.full((1, 300, 1), 1e38, device=device).bfloat16()
+    coefficients = torch.full((300, 1), 1e-8 / 300, device=device)
+    y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
+    exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
+    assert (y - exact).norm() <= 4e-3 * exact.norm()
+
+
+def test_permission_to_round_float32_is_asked_in_every_product(device):
+    coefficients, x, _ = tensors(1, 300, 2, True, torch.float32, device)
+    prepared = prepare(coefficients, 300, x.dtype, backend="monarch")
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with pytest.raises(ValueError, match="rounds float32"):
+            toeplitz_matmul(prepared, x, causal=True)
+    finally:
+        torch.set_float32_matmul_precision("high")
+
+
 @pytest.mark.parametrize(("size", "size_of_x"), [(1e-8, 6e37), (1e3, 1e-39)])
 def test_the_largest_and_the_smallest_numbers_of_bfloat16(size, size_of_x, device):
     coefficients, x, _ = tensors(2, 300, 2, True, torch.bfloat16, device)

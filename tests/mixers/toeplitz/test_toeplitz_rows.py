@@ -292,3 +292,9 @@ def test_ones_beside_the_input_carry_the_bias_and_its_gradient():
     for plain, with_ones, wanted in zip(*results, strict=True):
         torch.testing.assert_close(plain, wanted)
         torch.testing.assert_close(with_ones, wanted)
+
+
+@pytest.mark.parametrize("width", [8, 24, 15])
+def test_a_unit_refuses_another_width(width: int):
+    with pytest.raises(ValueError, match=f"x must have 16 channels, not {width}"):
+        build("gtu", 16, causal=True)(torch.randn(1, 5, width))

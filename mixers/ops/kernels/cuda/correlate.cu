@@ -15,7 +15,6 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 8 / TILE_WARPS) co
     float re[CHUNKS][2][4] = {}, im[CHUNKS][2][4] = {};
 #pragma unroll 1
     for (int first = 0; first < batch; first += SEQUENCES) {
-        __syncthreads();
         load<TILE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest);
         load<TILE_WARPS>(dy + start, first, batch, length, memory + ROWS * 128, sizes[1], largest);
         Pair of_x[4], of_dy[4];

@@ -63,8 +63,8 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WA
 #pragma unroll
                 for (int r = 0; r < 2; r++) {
                     const int row = 16 * (index + t) + 8 * r + lane() / 4, sequence = 8 * n / COLUMNS;
-                    const float one = sums[t][n][2 * r] * sizes[sequence] * scale[channel];
-                    const float two = sums[t][n][2 * r + 1] * sizes[sequence] * scale[channel];
+                    const float size = sizes[sequence] * scale[channel];  // either alone may overflow the result
+                    const float one = sums[t][n][2 * r] * size, two = sums[t][n][2 * r + 1] * size;
 #if NUMBER == 2
                     const int token = row * COLUMNS + 8 * n % COLUMNS + 2 * (lane() % 4);
                     number* target = y + start + (long long)(first + sequence) * length + token;

@@ -41,7 +41,7 @@ extern char kept[SHARED_BYTES] __attribute__((alias("memory")));
 struct Thread {
     std::vector<char> stack = std::vector<char>(1 << 18);
     jmp_buf place;
-    bool begun = false, done = false;
+    bool begun = false, done = false, waits = false;  // at __syncthreads
 };
 
 struct Barrier {
@@ -64,7 +64,11 @@ inline void meet(Barrier& barrier, int count) {
         if (!_setjmp((*threads)[threadIdx.x].place)) _longjmp(scheduler, 1);
 }
 
-inline void __syncthreads() { meet(block, threads->size()); }
+inline void __syncthreads() {
+    (*threads)[threadIdx.x].waits = true;
+    meet(block, threads->size());
+    (*threads)[threadIdx.x].waits = false;
+}
 inline void __syncwarp() { meet(warps[threadIdx.x / 32], 32); }
 
 static void enter() {
@@ -92,12 +96,19 @@ static void run_block(int count) {
     block = Barrier();
     for (bool left = true; left;) {
         left = false;
-        for (int i = 0; i < count; i++)
-            if (!here[i].done) {
-                threadIdx.x = i;
-                resume(here[i]);
-                left = true;
+        for (int w = 0; w < count / 32; w++) {
+            const int warp = blockIdx.x % 2 ? count / 32 - 1 - w : w;
+            for (bool runs = true; runs;) {  // as far ahead of the others as it may
+                runs = false;
+                for (int i = 32 * warp; i < 32 * warp + 32; i++)
+                    if (!here[i].done) {
+                        threadIdx.x = i;
+                        resume(here[i]);
+                        left = true;
+                        runs |= !here[i].done && !here[i].waits;
+                    }
             }
+        }
     }
 }
 
