@@ -34,7 +34,7 @@ class Kernel:
         passed = (part.data_ptr() if isinstance(part, Tensor) else ctypes.c_int(part) for part in arguments)
         with torch.cuda.device(self.device):
             Device(self.device.index).set_current()  # a thread of autograd's may not have used the device yet
-            stream = _stream(torch.cuda.current_stream(self.device).cuda_stream)
+            stream = _stream(torch.cuda.current_stream(self.device).cuda_stream, self.device)
             launch(stream, _config(grid, self.threads, self.shared), self.compiled, *passed)
 
 
@@ -51,7 +51,8 @@ def kernel(name: str, macros: Macros, device: torch.device, threads: int, shared
 
 
 @functools.cache
-def _stream(handle: int) -> "Stream":
+def _stream(handle: int, device: torch.device) -> "Stream":
+    """Each device's own, though default streams have one handle."""
     from cuda.core import Stream
 
     return Stream.from_handle(handle)
