@@ -83,10 +83,13 @@ def test_numbers_of_any_size(size, size_of_x, device):
     expect_exact(size * coefficients, x * size_of_x, weight, causal=True, tolerance=4e-3)
 
 
-@pytest.mark.parametrize("place", [0, 130, 510])
+@pytest.mark.parametrize("place", [0, 300, 1499])
 def test_one_number_much_larger_than_all_others(place, device):
-    coefficients, x, _ = tensors(2, 511, 2, True, torch.float16, device)
-    x[:, place] *= 10_000
+    """Whichever warp reads it."""
+    coefficients, x, _ = tensors(2, 1500, 2, True, torch.float16, device)
+    x = x / 1000
+    x[:, place] = 60_000
+    coefficients = coefficients / 10
     y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
     exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
     assert ((y - exact).abs().amax(1) <= 1e-3 * exact.abs().amax(1)).all()
