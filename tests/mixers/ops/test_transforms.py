@@ -92,7 +92,7 @@ def test_one_number_much_larger_than_all_others(place, device):
     coefficients = coefficients / 10
     y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
     exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
-    assert ((y - exact).abs().amax(1) <= 1e-3 * exact.abs().amax(1)).all()
+    assert (y - exact).abs().max() <= 1e-3 * 60_000 * coefficients.abs().max()
 
 
 def test_large_numbers_and_small_coefficients_do_not_overflow_on_their_way(device):
