@@ -32,6 +32,7 @@ def lags_together(count: int) -> int:
 
 
 def lags_together_backward(count: int) -> int:
+    """Lags a tile backward, where a tile reads the weights of all channels."""
     return 16 if count < 4096 else 32 if count < 16_384 else 64
 
 

@@ -232,3 +232,10 @@ def test_autocast_changes_nothing(backend: str):
     exact = toeplitz_matmul(coefficients, x, causal=True, backend=backend)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(toeplitz_matmul(coefficients, x, causal=True, backend=backend), exact)
+
+
+def test_coefficients_elsewhere_than_x_are_refused():
+    coefficients, x = torch.ones(5, 2), torch.ones(1, 5, 2, device="meta")
+    for known in (coefficients, prepare(coefficients, 5, x.dtype)):
+        with pytest.raises(ValueError, match="must be on one device, not on cpu and meta"):
+            toeplitz_matmul(known, x, causal=True)

@@ -64,6 +64,19 @@ INLINE void turn(
     }
 }
 
+// (re, im), two halves of 8 columns, += a (16, 16) b (16, 16), of complex numbers.
+INLINE void multiply_pair(float (*re)[4], float (*im)[4], const Pair& a, const Pair& b) {
+    const uint4 minus = negative(b.im);
+    multiply(re[0], a.re, b.re.x, b.re.y);
+    multiply(im[0], a.re, b.im.x, b.im.y);
+    multiply(re[1], a.re, b.re.z, b.re.w);
+    multiply(im[1], a.re, b.im.z, b.im.w);
+    multiply(re[0], a.im, minus.x, minus.y);
+    multiply(im[0], a.im, b.re.x, b.re.y);
+    multiply(re[1], a.im, minus.z, minus.w);
+    multiply(im[1], a.im, b.re.z, b.re.w);
+}
+
 // (re, im), (16, 16) a sequence, += a tile times columns 16 chunk and up of the matrix from the right.
 template <int COUNT>
 INLINE void from_right(
@@ -71,19 +84,8 @@ INLINE void from_right(
 #pragma unroll
     for (int step = 0; step < CHUNKS; step++) {
         const Pair e = pair(right, step * CHUNKS + chunk);
-        const uint4 minus = negative(e.im);
 #pragma unroll
-        for (int s = 0; s < COUNT; s++) {
-            const Pair& a = tile[s * CHUNKS + step];
-            multiply(re[s][0], a.re, e.re.x, e.re.y);
-            multiply(im[s][0], a.re, e.im.x, e.im.y);
-            multiply(re[s][1], a.re, e.re.z, e.re.w);
-            multiply(im[s][1], a.re, e.im.z, e.im.w);
-            multiply(re[s][0], a.im, minus.x, minus.y);
-            multiply(im[s][0], a.im, e.re.x, e.re.y);
-            multiply(re[s][1], a.im, minus.z, minus.w);
-            multiply(im[s][1], a.im, e.re.z, e.re.w);
-        }
+        for (int s = 0; s < COUNT; s++) multiply_pair(re[s], im[s], tile[s * CHUNKS + step], e);
     }
 }
 
@@ -93,20 +95,11 @@ INLINE void back_from_right(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * 
                             const Pair (&frequencies)[COUNT], Table right, int chunk) {
 #pragma unroll
     for (int step = 0; step < CHUNKS; step++) {
-        const Pair e = pair(right, chunk * CHUNKS + step);
-        const uint4 minus = negative(e.im);
+        const Pair e = pair(right, chunk * CHUNKS + step), conjugate = {e.re, negative(e.im)};
 #pragma unroll
         for (int s = 0; s < COUNT; s++) {
             const int n = s * PIECES + 2 * step;
-            const Pair& a = frequencies[s];
-            multiply(re[n], a.re, e.re.x, e.re.y);
-            multiply(im[n], a.re, minus.x, minus.y);
-            multiply(re[n + 1], a.re, e.re.z, e.re.w);
-            multiply(im[n + 1], a.re, minus.z, minus.w);
-            multiply(re[n], a.im, e.im.x, e.im.y);
-            multiply(im[n], a.im, e.re.x, e.re.y);
-            multiply(re[n + 1], a.im, e.im.z, e.im.w);
-            multiply(im[n + 1], a.im, e.re.z, e.re.w);
+            multiply_pair(re + n, im + n, frequencies[s], conjugate);
         }
     }
 }

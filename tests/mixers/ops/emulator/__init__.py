@@ -21,7 +21,7 @@ class EmulatedKernel:
     """What `monarch._kernel` gives, for tensors on the CPU."""
 
     def __init__(self, name: str, form: Form, device: torch.device):
-        self.start = library(name, form, SOURCES).start_kernel
+        self.start = library(name, form).start_kernel
         self.block = form.block(name)
 
     def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int) -> None:
@@ -34,13 +34,13 @@ class EmulatedKernel:
 
 
 @functools.cache
-def library(name: str, form: Form, sources: Path) -> ctypes.CDLL:
+def library(name: str, form: Form) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"{name}.so"
         macros = [f"-D{key}={value}" for key, value in form.macros()]
-        macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{sources / name}.cu"']
+        macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{SOURCES / name}.cu"']
         command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
         command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too
         header = Path(__file__).parent / "emulator.hpp"
-        subprocess.run([*command, *macros, f"-I{sources}", str(header), "-o", str(target)], check=True)
+        subprocess.run([*command, *macros, f"-I{SOURCES}", str(header), "-o", str(target)], check=True)
         return ctypes.CDLL(str(target))
