@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mixers.ops.gate import silu_gate_halves
+
 
 class NoChannel(nn.Module):
     """In place of a channel mixer: a branch that adds nothing."""
@@ -19,11 +21,19 @@ class NoChannel(nn.Module):
         return torch.zeros_like(x)
 
 
-def glu(dim: int, width: int) -> nn.Module:
-    """Gated linear unit, W3 (SiLU(W1 x) * W2 x), of inner width `width` (Shazeer, 2020, arXiv 2002.05202)."""
-    from timm.layers import GluMlp
+class GatedLinearUnit(nn.Module):
+    """W3 (SiLU(W1 x) * W2 x), of inner width `width` (Shazeer, 2020, arXiv 2002.05202).
 
-    return GluMlp(dim, hidden_features=2 * width, act_layer=nn.SiLU, gate_last=False)
+    It is timm's GluMlp, parameters included, with the gate in one pass over memory on a GPU.
+    """
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 2 * width)  # W1 and W2
+        self.fc2 = nn.Linear(width, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(silu_gate_halves(self.fc1(x)))
 
 
 def ffn(dim: int, width: int) -> nn.Module:
@@ -33,7 +43,7 @@ def ffn(dim: int, width: int) -> nn.Module:
     return Mlp(dim, hidden_features=width, act_layer=nn.GELU)
 
 
-CHANNELS = {"glu": glu, "ffn": ffn, "none": NoChannel}
+CHANNELS = {"glu": GatedLinearUnit, "ffn": ffn, "none": NoChannel}
 
 
 def rms_norm(dim: int) -> nn.Module:

@@ -207,3 +207,12 @@ def test_generation_refuses_bad_values(options: dict, message: str):
     arguments = {"prompt": torch.tensor([1]), "new_tokens": 2, **options}
     with pytest.raises(ValueError, match=message):
         model.generate(arguments.pop("prompt"), arguments.pop("new_tokens"), **arguments)
+
+
+def test_the_gated_linear_unit_is_timms():
+    from timm.layers import GluMlp
+
+    unit, x = CHANNELS["glu"](8, 12), torch.randn(2, 5, 8)
+    timms = GluMlp(8, hidden_features=24, act_layer=torch.nn.SiLU, gate_last=False)
+    timms.load_state_dict(unit.state_dict())
+    torch.testing.assert_close(unit(x), timms(x))

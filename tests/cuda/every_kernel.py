@@ -54,6 +54,8 @@ def main() -> None:
     coefficients()
     u, x = torch.randn(2, 1001, device="cuda")
     gate.gradients(gate.gate(u, x), u, x)
+    halves = torch.randn(7, 2 * 33, device="cuda")
+    gate.halves_gradients(gate.gate_halves(halves), halves)
     torch.cuda.synchronize()
 
 

@@ -14,7 +14,7 @@ from experiments.files import write_text
 from experiments.train import Trainer
 from mixers import build, card, names
 from mixers.ops.attention import attention, attention_backend, xformers_works
-from mixers.ops.gate import one_pass, silu_gate
+from mixers.ops.gate import halves_in_one_pass, one_pass, silu_gate, silu_gate_halves
 from mixers.ops.toeplitz import prepare, toeplitz_matmul
 from tasks.byte_model import ByteModel
 
@@ -143,6 +143,19 @@ def test_the_gate_is_its_definition_with_its_gradients(dtype: torch.dtype, toler
     wanted = (exact, *torch.autograd.grad(exact, (u, x), weight.permute(1, 2, 0).double()))
     for one, other in zip(found, wanted, strict=True):
         assert (one.double() - other.double()).norm() <= tolerance * other.double().norm()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 6e-3)])
+@pytest.mark.parametrize("width", [5, 512, 3000])
+def test_the_gate_of_halves_is_its_definition_with_its_gradient(dtype: torch.dtype, tolerance: float, width: int):
+    torch.manual_seed(0)
+    halves = (3 * torch.randn(3, 70, 2 * width, device="cuda")).to(dtype).requires_grad_()
+    exact, weight = halves.detach().double().requires_grad_(), torch.randn(3, 70, width, device="cuda").to(dtype)
+    y, expected = halves_in_one_pass(halves), silu_gate_halves(exact)
+    found = (y, *torch.autograd.grad(y, halves, weight))
+    wanted = (expected, *torch.autograd.grad(expected, exact, weight.double()))
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.double() - other).norm() <= tolerance * other.norm()
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS)
