@@ -12,12 +12,16 @@ and f = g + R h (a, g < R; b, h < S),
 
 where e(z) = exp(-2 pi i z): a matrix from the left, factors, a matrix from the right, as in Monarch matrices (Dao et
 al., ICML 2022, https://arxiv.org/abs/2204.00595) and FlashFFTConv (Fu et al., 2023, https://arxiv.org/abs/2311.05908).
+With C = S / 16 chunks c of 16 columns, b = 16 c + d and h = k + C l (k < C; l < 16), the one from the right is a sum
+over chunks, whose factors for C = 1, 2, 4 are 1, -1, i and -i, and a matrix (16, 16) for each k:
+
+    sum over b of e(b h / S) v[b] = sum over d of e(d (k + C l) / S) sum over c of e(c k / C) v[16 c + d]
 
 The gradients are dx = Re F^H (conj(C) F dy), and by t the real part of sqrt(P) F^H (F dy conj(F x)); by a lag l < 0 it
 is the imaginary part at P + l, since w_f^(P + l) = -i w_f^l. Products are of float16 numbers, whose sequences and
 coefficients are scaled by powers of two, with sums in float32.
 Shapes: B batch, N length, D channels; x and y (D, B, N), contiguous; t (D, lags), lags from `lowest` on; frequencies
-(D, R / 16, S / 16, 2, 32, 4, 2) as the kernels lay them.
+(D, R / 16, S / 16, 2, 32, 4, 2) as the kernels lay them, by tiles of g, k, and halves of l.
 """
 
 import functools
@@ -31,8 +35,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from mixers.ops.kernels.program import Kernel, Macros, kernel
 
-SIDES = ((32, 16), (32, 32), (64, 32), (128, 32), (128, 64), (256, 64), (512, 64))
-"""R and S. A product takes 4 R multiplications a token from the left and 8 S from the right; more than 64 columns would
+SIDES = ((32, 16), (32, 32), (64, 32), (64, 64), (128, 64), (256, 64), (512, 64))
+"""R and S. A transform takes 4 R operations a token from the left and 8 * 16 from the right; more than 64 columns would
 not stay in registers."""
 
 HEADROOM = 16.0
@@ -48,8 +52,9 @@ def sides(length: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Tables:
-    """What the kernels read beside x: the matrix from the left, its transpose, factors, the matrix from the right, all
-    as they lie in registers; and sqrt(P) over the third power of what the product of both matrices is too large by."""
+    """What the kernels read beside x: the matrix from the left, its transpose, factors, the matrices from the right and
+    their transposes, all as they lie in registers; and sqrt(P) over the third power of what a transform by them is too
+    large by."""
 
     left: Tensor
     back: Tensor
@@ -61,9 +66,9 @@ class Tables:
 @functools.cache
 def tables(rows: int, columns: int, device: torch.device) -> Tables:
     """Kept; a first call must come before a CUDA graph is captured, like those of all that is copied to a device."""
-    g, a, b = numpy.arange(rows)[:, None], numpy.arange(rows), numpy.arange(columns)
+    g, a, d, chunks = numpy.arange(rows)[:, None], numpy.arange(rows), numpy.arange(16)[:, None], columns // 16
     left, left_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
-    right, right_size = _rounded(_waves(b[:, None] * b, columns))
+    right, right_size = _rounded(numpy.stack([_waves(d * (k + chunks * d.T), columns) for k in range(chunks)]))
     factors = _pairs(_waves((4 * g + 1) * numpy.array([0, 2, 4, 6, 1, 8]), 4 * rows * columns), -1)
     root = math.sqrt(rows * columns)
 
@@ -74,8 +79,8 @@ def tables(rows: int, columns: int, device: torch.device) -> Tables:
         left=on_device(_left_operands(left)),
         back=on_device(_left_operands(left[:1].mT)),
         factors=on_device(factors.astype(numpy.float32)),
-        right=on_device(_right_operands(right)),
-        root=root / (left_size * right_size * root) ** 3,
+        right=on_device(_right_operands(numpy.concatenate([right, right.mT], axis=2))),
+        root=root / (left_size * right_size / chunks**0.5 * root) ** 3,
     )
 
 
@@ -148,12 +153,12 @@ def _pairs(values: numpy.ndarray, axis: int) -> numpy.ndarray:
 
 
 def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-    """(2 parts, 2, rows, columns): a matrix in float16, and what that leaves, times about 1 / sqrt(rows); and this
-    number: of float16's near it, the one by which entries round least."""
+    """(2 parts, 2, ..., n, n): matrices in float16, and what that leaves, times about 1 / sqrt(n); and this number: of
+    float16's near it, the one by which entries round least."""
     pairs = _pairs(matrix, 0)
     values = numpy.unique(numpy.abs(pairs).round(12))
     sizes = numpy.arange(0x7C00, dtype=numpy.uint16).view(numpy.float16).astype(float)  # all of them
-    sizes = sizes[abs(sizes * len(matrix) ** 0.5 - 1.05) < 0.35][:, None]
+    sizes = sizes[abs(sizes * matrix.shape[-1] ** 0.5 - 1.05) < 0.35][:, None]
     size = sizes[numpy.square((values * sizes).astype(numpy.float16) / sizes - values).sum(1).argmin(), 0]
     rounded = (pairs * size).astype(numpy.float16)
     return numpy.stack([rounded, (pairs * size - rounded).astype(numpy.float16)]), float(size)
@@ -166,11 +171,11 @@ def _left_operands(matrix: numpy.ndarray) -> numpy.ndarray:
     return matrix.reshape(parts, 2, tiles, 2, 8, tiles, 2, 4, 2).transpose(0, 2, 5, 1, 4, 7, 6, 3, 8)
 
 
-def _right_operands(matrix: numpy.ndarray) -> numpy.ndarray:
-    """(parts, 2, S, S) as (parts, S / 16, S / 16, 2, 32 lanes, 4 words, 2), whose words have columns lane / 4 and 8
-    more, rows 2 (lane % 4) and 8 more."""
-    parts, tiles = len(matrix), matrix.shape[-1] // 16
-    return matrix.reshape(parts, 2, tiles, 2, 4, 2, tiles, 2, 8).transpose(0, 2, 6, 1, 8, 4, 7, 3, 5)
+def _right_operands(matrices: numpy.ndarray) -> numpy.ndarray:
+    """(parts, 2, matrices, 16, 16) as (parts, matrices, 2, 32 lanes, 4 words, 2), whose words have columns lane / 4 and
+    8 more, rows 2 (lane % 4) and 8 more."""
+    parts, _, count, _, _ = matrices.shape
+    return matrices.reshape(parts, 2, count, 2, 4, 2, 2, 8).transpose(0, 2, 1, 7, 4, 6, 3, 5)
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_spectrum", mutates_args=())
@@ -220,7 +225,7 @@ def _product_operations(values, scale, x, transposed: bool, **rest) -> int:
 
 def _transform_operations(x: tuple[int, int, int], rows: int, columns: int) -> int:
     """Of one transform of every sequence: two real products from the left, and four from the right."""
-    return x[0] * x[1] * rows * columns * (4 * rows + 8 * columns)
+    return x[0] * x[1] * rows * columns * (4 * rows + 8 * 16)
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())

@@ -36,28 +36,40 @@ def entries(operands: torch.Tensor, left: bool) -> torch.Tensor:
     return matrix
 
 
+def right_matrices(tables: monarch.Tables, columns: int, index: int) -> list[torch.Tensor]:
+    """One of the matrices from the right, or of their transposes behind them, in two parts."""
+    parts = tables.right.reshape(2, columns // 8, 1, 1, 2, 32, 4, 2)
+    return [entries(part[index], False) for part in parts]
+
+
+def size_of(rounded: torch.Tensor, rest: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    """What the exact matrix is multiplied by, in float16 and what that leaves."""
+    size = ((rounded + rest) / exact).real.mean()
+    torch.testing.assert_close(rounded + rest, exact * size, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(rounded, exact * size, rtol=0, atol=2**-12)
+    assert 0.7 <= size * len(exact) ** 0.5 <= 1.4
+    return size
+
+
 @pytest.mark.parametrize(("rows", "columns"), monarch.SIDES)
 def test_tables_hold_the_matrices_and_what_rounding_left(rows, columns):
-    g, a, b = torch.arange(rows)[:, None], torch.arange(rows), torch.arange(columns)
+    g, a, d, chunks = torch.arange(rows)[:, None], torch.arange(rows), torch.arange(16), columns // 16
     tables = monarch.tables(rows, columns, CPU)
-    operands = {
-        "left": tables.left.reshape(2, rows // 16, rows // 16, 2, 32, 4, 2),
-        "right": tables.right.reshape(2, columns // 16, columns // 16, 2, 32, 4, 2),
-        "back": tables.back.reshape(rows // 16, rows // 16, 2, 32, 4, 2),
-    }
-    sizes = {}
-    for name, exact in (("left", waves((4 * g + 1) * a, 4 * rows)), ("right", waves(b[:, None] * b, columns))):
-        rounded, rest = (entries(part, name == "left") for part in operands[name])
-        sizes[name] = ((rounded + rest) / exact).real.mean()
-        torch.testing.assert_close(rounded + rest, exact * sizes[name], rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(rounded, exact * sizes[name], rtol=0, atol=2**-12)
-        assert 0.7 <= sizes[name] * len(exact) ** 0.5 <= 1.4
-    torch.testing.assert_close(entries(operands["back"], True), entries(operands["left"][0], True).T, rtol=0, atol=0)
+    left = [entries(part, True) for part in tables.left.reshape(2, rows // 16, rows // 16, 2, 32, 4, 2)]
+    back = entries(tables.back.reshape(rows // 16, rows // 16, 2, 32, 4, 2), True)
+    torch.testing.assert_close(back, left[0].T, rtol=0, atol=0)
+    sizes = {"left": size_of(*left, waves((4 * g + 1) * a, 4 * rows))}
+    for k in range(chunks):
+        right, transposed = (right_matrices(tables, columns, first + k) for first in (0, chunks))
+        sizes["right"] = size_of(*right, waves(d[:, None] * (k + chunks * d), columns))
+        for one, other in zip(right, transposed, strict=True):
+            torch.testing.assert_close(one, other.T, rtol=0, atol=0)
     factors = torch.view_as_complex(tables.factors)
     exact = waves((4 * g + 1) * torch.tensor([0, 2, 4, 6, 1, 8]), 4 * rows * columns)
     torch.testing.assert_close(factors.to(torch.complex128), exact, rtol=0, atol=1e-7)
     root = math.sqrt(rows * columns)
-    assert tables.root == pytest.approx(root / (sizes["left"] * sizes["right"] * root).item() ** 3, rel=1e-4)
+    whole = (sizes["left"] * sizes["right"] / chunks**0.5 * root).item()
+    assert tables.root == pytest.approx(root / whole**3, rel=1e-4)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -67,7 +79,10 @@ def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     period = rows * columns
     tables = monarch.tables(rows, columns, CPU)
     left = entries(tables.left.reshape(2, 4, 4, 2, 32, 4, 2)[0], True)
-    right = entries(tables.right.reshape(2, 2, 2, 2, 32, 4, 2)[0], False)
+    right = torch.zeros(columns, columns, dtype=torch.complex128)
+    for k in range(2):  # chunks of 16 columns, and their sum and difference
+        matrix = right_matrices(tables, columns, k)[0] / 2**0.5
+        right[:16, k::2], right[16:, k::2] = matrix, (-1) ** k * matrix
     factors = waves((4 * torch.arange(rows)[:, None] + 1) * torch.arange(columns), 4 * period)
     coefficients = torch.randn(period if causal else 2 * period - 1, dtype=torch.float64)
     x = torch.randn(period, dtype=torch.float64)
@@ -100,7 +115,7 @@ def test_every_kernel_compiles(form, architecture, kernel):
 
 
 def test_the_products_of_transforms_are_counted():
-    """For 10 tokens, R = 32 and S = 16: two real products from the left and four from the right a transform."""
+    """For 10 tokens, R = 32 and S = 16: two real products from the left and four of 16 from the right a transform."""
     x, each = torch.empty(3, 2, 10, device="meta"), 32 * 16 * (4 * 32 + 8 * 16)
     values, scale = monarch.spectrum(torch.empty(3, 10, device="meta"), 0, 10, x.dtype)
     assert (values.shape, scale.shape) == ((3, 2, 1, 2, 32, 4, 2), (3,))

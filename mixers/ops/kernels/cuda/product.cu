@@ -38,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WA
         Pair tile[4];
         begin(tile, left, factors, shared_address(memory), index);
         float re[8][4] = {}, im[8][4] = {};
-#pragma unroll 1
+#pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
             float a[SEQUENCES][2][4] = {}, b[SEQUENCES][2][4] = {};
             from_right<SEQUENCES>(a, b, tile, right, chunk);

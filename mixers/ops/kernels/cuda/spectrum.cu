@@ -72,7 +72,8 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
                         from_left<1, false>(re, im, of_part, matrix, index);
                 }
             }
-        turn<1, false>(re, im, factors, index);
+        turn<1, false>(re, im, factors, index, SHARE);
+        across<1, false>(re, im);
         Pair tile[CHUNKS], rest[CHUNKS];
         operands<1>(tile, re, im);
 #pragma unroll
@@ -83,13 +84,13 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
                 im[n][k] -= low(pack(im[n][k], 0));
             }
         operands<1>(rest, re, im);
-#pragma unroll 1
+#pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
             float a[1][2][4] = {}, b[1][2][4] = {};
             from_right<1>(a, b, tile, right, chunk);
             if (PARTS == 2) {
                 from_right<1>(a, b, rest, right, chunk);
-                from_right<1>(a, b, tile, right + 64 * CHUNKS * CHUNKS, chunk);
+                from_right<1>(a, b, tile, right + 64 * 2 * CHUNKS, chunk);
             }
             uint4* target = values + place(channel, index, chunk);
 #pragma unroll

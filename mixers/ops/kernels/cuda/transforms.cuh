@@ -6,6 +6,7 @@
 #include "registers.cuh"
 
 constexpr int PIECES = COLUMNS / 8;  // of 8 columns, a sequence
+constexpr float SHARE = CHUNKS == 4 ? 0.5f : CHUNKS == 2 ? 0.70710678f : 1;  // with which numbers keep their size across
 
 struct Pair {
     uint4 re, im;
@@ -77,34 +78,64 @@ INLINE void multiply_pair(float (*re)[4], float (*im)[4], const Pair& a, const P
     multiply(im[1], a.im, b.re.z, b.re.w);
 }
 
-// (re, im), (16, 16) a sequence, += a tile times columns 16 chunk and up of the matrix from the right.
-template <int COUNT>
-INLINE void from_right(
-    float (&re)[COUNT][2][4], float (&im)[COUNT][2][4], const Pair (&tile)[COUNT * CHUNKS], Table right, int chunk) {
-#pragma unroll
-    for (int step = 0; step < CHUNKS; step++) {
-        const Pair e = pair(right, step * CHUNKS + chunk);
-#pragma unroll
-        for (int s = 0; s < COUNT; s++) multiply_pair(re[s], im[s], tile[s * CHUNKS + step], e);
-    }
+INLINE void sum_and_difference(float& a, float& b) {
+    const float difference = a - b;
+    a += b;
+    b = difference;
 }
 
-// (re, im) += frequencies of columns 16 chunk and up times rows of the conjugate matrix from the right.
-template <int COUNT>
-INLINE void back_from_right(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4],
-                            const Pair (&frequencies)[COUNT], Table right, int chunk) {
+// Of each row and column of a chunk, the transform over chunks: chunk h becomes the sum over c of e(c h / CHUNKS) times
+// chunk c, or of conjugates.
+template <int COUNT, bool CONJUGATE>
+INLINE void across(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4]) {
 #pragma unroll
-    for (int step = 0; step < CHUNKS; step++) {
-        const Pair e = pair(right, chunk * CHUNKS + step), conjugate = {e.re, negative(e.im)};
-#pragma unroll
-        for (int s = 0; s < COUNT; s++) {
-            const int n = s * PIECES + 2 * step;
-            multiply_pair(re + n, im + n, frequencies[s], conjugate);
+    for (int i = 0; i < COUNT * 8; i++) {
+        const int n = i / 8 * PIECES + i / 4 % 2, k = i % 4;  // a chunk is two pieces
+        if (CHUNKS == 2) {
+            sum_and_difference(re[n][k], re[n + 2][k]);
+            sum_and_difference(im[n][k], im[n + 2][k]);
+        } else if (CHUNKS == 4) {
+            float &re_1 = re[n + 2][k], &re_3 = re[n + 6][k], &im_1 = im[n + 2][k], &im_3 = im[n + 6][k];
+            sum_and_difference(re[n][k], re[n + 4][k]);
+            sum_and_difference(im[n][k], im[n + 4][k]);
+            sum_and_difference(re_1, re_3);
+            sum_and_difference(im_1, im_3);
+            sum_and_difference(re[n][k], re_1);
+            sum_and_difference(im[n][k], im_1);
+            const float re_2 = re_1, im_2 = im_1;  // chunk 2; chunks 1 and 3 are chunk 2's place -+ i times chunk 3's
+            const float to_re = CONJUGATE ? -im_3 : im_3, to_im = CONJUGATE ? re_3 : -re_3;
+            re_1 = re[n + 4][k] + to_re;
+            im_1 = im[n + 4][k] + to_im;
+            re_3 = re[n + 4][k] - to_re;
+            im_3 = im[n + 4][k] - to_im;
+            re[n + 4][k] = re_2;
+            im[n + 4][k] = im_2;
         }
     }
 }
 
-// Results of the matrix from the left, once turned, as operands of that from the right.
+// (re, im), (16, 16) a sequence, += a chunk of a tile times its matrix from the right.
+template <int COUNT>
+INLINE void from_right(
+    float (&re)[COUNT][2][4], float (&im)[COUNT][2][4], const Pair (&tile)[COUNT * CHUNKS], Table right, int chunk) {
+    const Pair e = pair(right, chunk);
+#pragma unroll
+    for (int s = 0; s < COUNT; s++) multiply_pair(re[s], im[s], tile[s * CHUNKS + chunk], e);
+}
+
+// A chunk of (re, im) += its frequencies times the conjugate of its matrix, transposed.
+template <int COUNT>
+INLINE void back_from_right(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4],
+                            const Pair (&frequencies)[COUNT], Table right, int chunk) {
+    const Pair e = pair(right, CHUNKS + chunk), conjugate = {e.re, negative(e.im)};
+#pragma unroll
+    for (int s = 0; s < COUNT; s++) {
+        const int n = s * PIECES + 2 * chunk;
+        multiply_pair(re + n, im + n, frequencies[s], conjugate);
+    }
+}
+
+// A tile once it is turned and transformed across, as operands of the matrices from the right.
 template <int COUNT>
 INLINE void operands(
     Pair (&tile)[COUNT * CHUNKS], const float (&re)[COUNT * PIECES][4], const float (&im)[COUNT * PIECES][4]) {
@@ -113,11 +144,12 @@ INLINE void operands(
         tile[step] = {operand(re[2 * step], re[2 * step + 1]), operand(im[2 * step], im[2 * step + 1])};
 }
 
-// A tile of F x before the matrix from the right, from a group of sequences in shared memory.
+// A tile of F x before the matrices from the right, from a group of sequences in shared memory.
 INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word x, int index) {
     float re[8][4] = {}, im[8][4] = {};
     from_left<SEQUENCES, false>(re, im, left, x, index);
-    turn<SEQUENCES, false>(re, im, factors, index);
+    turn<SEQUENCES, false>(re, im, factors, index, SHARE);
+    across<SEQUENCES, false>(re, im);
     operands<SEQUENCES>(tile, re, im);
 }
 
@@ -125,7 +157,8 @@ INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word x, in
 template <int COUNT>
 INLINE void keep(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4], const float2* factors, char* matrix,
                  int index, float size = 1) {
-    turn<COUNT, true>(re, im, factors, index, size);
+    across<COUNT, true>(re, im);
+    turn<COUNT, true>(re, im, factors, index, size * SHARE);
 #pragma unroll
     for (int n = 0; n < COUNT * PIECES; n++)
 #pragma unroll
