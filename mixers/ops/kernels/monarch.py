@@ -17,6 +17,8 @@ over chunks, whose factors for C = 1, 2, 4 are 1, -1, i and -i, and a matrix (16
 
     sum over b of e(b h / S) v[b] = sum over d of e(d (k + C l) / S) sum over c of e(c k / C) v[16 c + d]
 
+The one from the left goes in two steps where R is more than 64 and numbers are bfloat16, as `left.cuh` says.
+
 The gradients are dx = Re F^H (conj(C) F dy), and by t the real part of sqrt(P) F^H (F dy conj(F x)); by a lag l < 0 it
 is the imaginary part at P + l, since w_f^(P + l) = -i w_f^l. Products are of float16 numbers, whose sequences and
 coefficients are scaled by powers of two, with sums in float32.
@@ -36,8 +38,7 @@ from torch.utils.flop_counter import register_flop_formula
 from mixers.ops.kernels.program import Kernel, Macros, kernel
 
 SIDES = ((32, 16), (32, 32), (64, 32), (64, 64), (128, 64), (256, 64), (512, 64))
-"""R and S. A transform takes 4 R operations a token from the left and 8 * 16 from the right; more than 64 columns would
-not stay in registers."""
+"""R and S; more than 64 columns would not stay in registers."""
 
 HEADROOM = 16.0
 """About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S): float16 ends at 65,504."""
@@ -52,36 +53,71 @@ def sides(length: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Tables:
-    """What the kernels read beside x: the matrix from the left, its transpose, factors, the matrices from the right and
-    their transposes, all as they lie in registers; and sqrt(P) over the third power of what a transform by them is too
-    large by."""
+    """What the kernels read beside x, as it lies in registers: the matrix from the left, its transpose, factors, the
+    matrices from the right and their transposes; and for the coefficients the matrix from the left `whole`.
+
+    What they multiply by, since tables are not of size 1: `root`, sqrt(P) over the third power of what a transform is
+    too large by; and `spectrum_root`, where one of the three is that by `whole`.
+    """
 
     left: Tensor
     back: Tensor
     factors: Tensor
     right: Tensor
+    whole: Tensor
     root: float
+    spectrum_root: float
 
 
 @functools.cache
-def tables(rows: int, columns: int, device: torch.device) -> Tables:
+def tables(rows: int, columns: int, two_steps: bool, device: torch.device) -> Tables:
     """Kept; a first call must come before a CUDA graph is captured, like those of all that is copied to a device."""
-    g, a, d, chunks = numpy.arange(rows)[:, None], numpy.arange(rows), numpy.arange(16)[:, None], columns // 16
-    left, left_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
+    g, a, d, chunks = _frequencies(rows, two_steps).reshape(-1, 1), numpy.arange(rows), numpy.arange(16)[:, None], columns // 16
+    whole, whole_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
+    left, back, left_size = _two_steps(rows) if two_steps else _one_step(whole[0], whole_size)
     right, right_size = _rounded(numpy.stack([_waves(d * (k + chunks * d.T), columns) for k in range(chunks)]))
     factors = _pairs(_waves((4 * g + 1) * numpy.array([0, 2, 4, 6, 1, 8]), 4 * rows * columns), -1)
-    root = math.sqrt(rows * columns)
+    root, right_size = math.sqrt(rows * columns), right_size / chunks**0.5
+    large, whole_large = (size * right_size * root for size in (left_size, whole_size))
 
     def on_device(table: numpy.ndarray) -> Tensor:
         return torch.from_numpy(numpy.ascontiguousarray(table)).to(device)
 
     return Tables(
-        left=on_device(_left_operands(left)),
-        back=on_device(_left_operands(left[:1].mT)),
+        left=on_device(left),
+        back=on_device(back),
         factors=on_device(factors.astype(numpy.float32)),
         right=on_device(_right_operands(numpy.concatenate([right, right.mT], axis=2))),
-        root=root / (left_size * right_size / chunks**0.5 * root) ** 3,
+        whole=on_device(_pairs_of_operands(whole)),
+        root=root / large**3,
+        spectrum_root=root / large**2 / whole_large,
     )
+
+
+def _frequencies(rows: int, two_steps: bool) -> numpy.ndarray:
+    """g by tiles and the 16 rows of each."""
+    g = numpy.arange(rows)
+    return g.reshape(16, -1).T if two_steps else g.reshape(-1, 16)
+
+
+def _one_step(matrix: numpy.ndarray, size: float) -> tuple[numpy.ndarray, numpy.ndarray, float]:
+    """The tables of a matrix from the left (2, R, R) and of its transpose, and its size."""
+    return _pairs_of_operands(matrix), _pairs_of_operands(matrix.mT), size
+
+
+def _two_steps(rows: int) -> tuple[numpy.ndarray, numpy.ndarray, float]:
+    """The tables of the outer matrix with the inner ones behind it, of the transposes of all, and their size."""
+    count, q = rows // 16, numpy.arange(16)
+    u = numpy.arange(count)[:, None]
+    (outer, _), outer_size = _rounded(_waves((4 * u + 1) * u.T, 4 * count))
+    (inner, _), inner_size = _rounded(_waves((4 * _frequencies(rows, True)[..., None] + 1) * q, 4 * rows))
+    both = outer.reshape(2, -1, min(count, 16), count).swapaxes(0, 1).reshape(2 * count, count)  # parts in turns
+    both = numpy.pad(both, [(0, 0), (0, max(16 - count, 0))])
+    tables = [
+        numpy.concatenate([_left_operands(first).ravel(), _pairs_of_operands(second.swapaxes(0, 1)).ravel()])
+        for first, second in ((both, inner), (both.T, inner.mT))
+    ]
+    return *tables, outer_size * inner_size
 
 
 @dataclass(frozen=True)
@@ -92,6 +128,11 @@ class Form:
     columns: int
     dtype: torch.dtype
     aligned: bool
+
+    @property
+    def two_steps(self) -> bool:
+        """Whether the matrix from the left is split: x and y are rounded worse than what stands between the steps."""
+        return self.rows > 64 and self.dtype == torch.bfloat16
 
     @property
     def sequences(self) -> int:
@@ -113,19 +154,30 @@ class Form:
         """Warps of a block where each takes two tiles or more."""
         return min(self.rows // 32, 8)
 
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions of one transform: of two real products from the left, or two and then four, and
+        four from the right."""
+        left = 4 * self.rows // 16 + 8 * 16 if self.two_steps else 4 * self.rows
+        return self.rows * self.columns * (left + 8 * 16)
+
     def block(self, name: str) -> tuple[int, int]:
         """Threads of a kernel's block, and bytes of the matrices (R, 64) of float16 that it holds on chip."""
         warps, matrices = {
             "spectrum": (self.tile_warps, 1),
             "product": (self.product_warps, 3),
-            "correlate": (self.tile_warps, 2),
+            "correlate": (self.tile_warps, 3 if self.two_steps else 1),
             "restore": (self.product_warps, 2),
         }[name]
         return 32 * warps, 128 * self.rows * matrices
 
+    def tables(self, device: torch.device) -> Tables:
+        """What the kernels read."""
+        return tables(self.rows, self.columns, self.two_steps, device)
+
     def macros(self) -> Macros:
         """What the kernels are compiled with."""
-        root = tables(self.rows, self.columns, torch.device("cpu")).root
+        read = self.tables(torch.device("cpu"))
         macros = {
             "ROWS": self.rows,
             "COLUMNS": self.columns,
@@ -134,7 +186,8 @@ class Form:
             "PRODUCT_WARPS": self.product_warps,
             "TILE_WARPS": self.tile_warps,
             "HEADROOM": f"{HEADROOM}f",
-            "ROOT": f"{root!r}f",
+            "ROOT": f"{read.root!r}f",
+            "SPECTRUM_ROOT": f"{read.spectrum_root!r}f",
         }
         return tuple((key, str(value)) for key, value in macros.items())
 
@@ -165,10 +218,17 @@ def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
 
 
 def _left_operands(matrix: numpy.ndarray) -> numpy.ndarray:
-    """(parts, 2, R, R) as (parts, R / 16, R / 16, 2, 32 lanes, 4 words, 2), whose words have rows lane / 4 and 8 more,
-    columns 2 (lane % 4) and 8 more."""
-    parts, tiles = len(matrix), matrix.shape[-1] // 16
-    return matrix.reshape(parts, 2, tiles, 2, 8, tiles, 2, 4, 2).transpose(0, 2, 5, 1, 4, 7, 6, 3, 8)
+    """(..., 16 m, 16 n) as (..., m, n, 32 lanes, 4 words, 2), whose words have rows lane / 4 and 8 more, columns
+    2 (lane % 4) and 8 more."""
+    *before, rows, columns = matrix.shape
+    split = matrix.reshape(*before, rows // 16, 2, 8, columns // 16, 2, 4, 2)
+    order = (0, 3, 2, 5, 4, 1, 6)
+    return split.transpose(*range(len(before)), *(len(before) + axis for axis in order))
+
+
+def _pairs_of_operands(matrix: numpy.ndarray) -> numpy.ndarray:
+    """(..., 2, 16 m, 16 n) as (..., m, n, 2, 32 lanes, 4 words, 2)."""
+    return numpy.moveaxis(_left_operands(matrix), -8, -6)
 
 
 def _right_operands(matrices: numpy.ndarray) -> numpy.ndarray:
@@ -183,11 +243,11 @@ def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype)
     """C / scale in float16 and the scale (D,), of coefficients (D, lags) for up to `length` tokens of `dtype`."""
     values, scale = _empty_spectrum(coefficients, lowest, length, dtype)
     form = Form(*sides(length), dtype, True)
-    read = tables(form.rows, form.columns, coefficients.device)
+    read = form.tables(coefficients.device)
     channels, lags = coefficients.shape
     _kernel("spectrum", form, coefficients.device)(
         (channels,),
-        coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
+        coefficients, read.whole, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
     )  # fmt: skip
     return values, scale
 
@@ -204,8 +264,8 @@ def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tenso
     """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N); by the transposed matrix if asked."""
     y = torch.empty_like(x)
     channels, batch, length = x.shape
-    form = Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
-    read = tables(form.rows, form.columns, x.device)
+    form = _form_of(values, x)
+    read = form.tables(x.device)
     _kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
         x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed,
@@ -218,14 +278,14 @@ def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tensor:
     return torch.empty_like(x)
 
 
-@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch)
-def _product_operations(values, scale, x, transposed: bool, **rest) -> int:
-    return 2 * _transform_operations(x, 16 * values[1], 16 * values[2])
+@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch, get_raw=True)
+def _product_operations(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, **rest) -> int:
+    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x).operations
 
 
-def _transform_operations(x: tuple[int, int, int], rows: int, columns: int) -> int:
-    """Of one transform of every sequence: two real products from the left, and four from the right."""
-    return x[0] * x[1] * rows * columns * (4 * rows + 8 * 16)
+def _form_of(values: Tensor, x: Tensor) -> Form:
+    """By which a product is taken."""
+    return Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())
@@ -233,8 +293,8 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     """The gradient (D, lags) in float32 by the coefficients of lags lowest .. highest, from dy and x (D, B, N)."""
     dt = _lags(dy, x, lowest, highest)
     channels, batch, length = x.shape
-    form = Form(*sides(max(highest, -lowest) + 1), x.dtype, _aligned(x) and _aligned(dy))
-    read = tables(form.rows, form.columns, x.device)
+    form = _form_of_gradient(dy, x, lowest, highest)
+    read = form.tables(x.device)
     tiles, chunks = form.rows // 16, form.columns // 16
     sums = x.new_empty(channels, tiles, chunks, 2, 32, 4, 2, dtype=torch.float16)
     sizes = x.new_empty(channels, tiles, dtype=torch.float32)
@@ -254,9 +314,13 @@ def _lags(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     return x.new_empty(len(x), highest - lowest + 1, dtype=torch.float32)
 
 
-@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch_gradient)
-def _gradient_operations(dy, x, lowest: int, highest: int, **rest) -> int:
-    return 2 * _transform_operations(x, *sides(max(highest, -lowest) + 1))
+@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch_gradient, get_raw=True)
+def _gradient_operations(dy: Tensor, x: Tensor, lowest: int, highest: int, **rest) -> int:
+    return 2 * x.shape[0] * x.shape[1] * _form_of_gradient(dy, x, lowest, highest).operations
+
+
+def _form_of_gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Form:
+    return Form(*sides(max(highest, -lowest) + 1), x.dtype, _aligned(x) and _aligned(dy))
 
 
 def _aligned(x: Tensor) -> bool:

@@ -115,14 +115,20 @@ def test_every_kernel_compiles(form, architecture, kernel):
 
 
 def test_the_products_of_transforms_are_counted():
-    """For 10 tokens, R = 32 and S = 16: two real products from the left and four of 16 from the right a transform."""
-    x, each = torch.empty(3, 2, 10, device="meta"), 32 * 16 * (4 * 32 + 8 * 16)
-    values, scale = monarch.spectrum(torch.empty(3, 10, device="meta"), 0, 10, x.dtype)
-    assert (values.shape, scale.shape) == ((3, 2, 1, 2, 32, 4, 2), (3,))
-    with FlopCounterMode(display=False) as counter:
-        assert monarch.product(values, scale, x, False).shape == x.shape
-        assert monarch.gradient(x, x, -9, 9).shape == (3, 19)
-    assert counter.get_total_flops() == 4 * 3 * 2 * each
+    """For 10 tokens, R = 32 and S = 16: two real products from the left and four of 16 from the right a transform; for
+    8,192 bfloat16, R = 128 and S = 64: two of 8 and four of 16 from the left, four of 16 from the right."""
+    for length, dtype, shape, each in (
+        (10, torch.float16, (3, 2, 1, 2, 32, 4, 2), 32 * 16 * (4 * 32 + 8 * 16)),
+        (8192, torch.float16, (3, 8, 4, 2, 32, 4, 2), 8192 * (4 * 128 + 8 * 16)),
+        (8192, torch.bfloat16, (3, 8, 4, 2, 32, 4, 2), 8192 * (4 * 8 + 8 * 16 + 8 * 16)),
+    ):
+        x = torch.empty(3, 2, length, device="meta", dtype=dtype)
+        values, scale = monarch.spectrum(torch.empty(3, length, device="meta"), 0, length, dtype)
+        assert (values.shape, scale.shape) == (shape, (3,))
+        with FlopCounterMode(display=False) as counter:
+            assert monarch.product(values, scale, x, False).shape == x.shape
+            assert monarch.gradient(x, x, 1 - length, length - 1).shape == (3, 2 * length - 1)
+        assert counter.get_total_flops() == 4 * 3 * 2 * each
 
 
 def test_what_cannot_run_is_refused():

@@ -15,11 +15,11 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 8 / TILE_WARPS) co
     float re[CHUNKS][2][4] = {}, im[CHUNKS][2][4] = {};
 #pragma unroll 1
     for (int first = 0; first < batch; first += SEQUENCES) {
-        load<TILE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest);
-        load<TILE_WARPS>(dy + start, first, batch, length, memory + ROWS * 128, sizes[1], largest);
         Pair of_x[4], of_dy[4];
-        begin(of_x, left, factors, shared_address(memory), index);
-        begin(of_dy, left, factors, shared_address(memory + ROWS * 128), index);
+        load<TILE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest);
+        begin(of_x, left, factors, spread<TILE_WARPS>(left, memory), index);
+        load<TILE_WARPS>(dy + start, first, batch, length, memory, sizes[1], largest);
+        begin(of_dy, left, factors, spread<TILE_WARPS>(left, memory), index);
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
             float a[SEQUENCES][2][4] = {}, b[SEQUENCES][2][4] = {}, c[SEQUENCES][2][4] = {}, d[SEQUENCES][2][4] = {};

@@ -27,42 +27,53 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WA
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[SEQUENCES];
     SHARED word largest[SEQUENCES];
-    char* const kept = memory + ROWS * 128;
+    char* const kept = memory + MATRIX;
     const int groups = (batch + SEQUENCES - 1) / SEQUENCES;
     const int channel = blockIdx.x / groups, first = blockIdx.x % groups * SEQUENCES;
     const long long start = (long long)channel * batch * length;
     const word signs = transposed ? 0x80000000u : 0;  // of imaginary parts
     load<PRODUCT_WARPS>(x + start, first, batch, length, memory, sizes, largest);
+    const word spread_x = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll 1
     for (int index = warp(); index < TILES; index += PRODUCT_WARPS) {
         Pair tile[4];
-        begin(tile, left, factors, shared_address(memory), index);
+        begin(tile, left, factors, spread_x, index);
         float re[8][4] = {}, im[8][4] = {};
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
             float a[SEQUENCES][2][4] = {}, b[SEQUENCES][2][4] = {};
             from_right<SEQUENCES>(a, b, tile, right, chunk);
             filter(a, b, spectrum + place(channel, index, chunk), signs);
-            Pair frequencies[SEQUENCES];
 #pragma unroll
-            for (int s = 0; s < SEQUENCES; s++)
-                frequencies[s] = {operand(a[s][0], a[s][1]), operand(b[s][0], b[s][1])};
-            back_from_right<SEQUENCES>(re, im, frequencies, right, chunk);
+            for (int part = 0; part < (NUMBER == 1 ? 1 : 2); part++) {  // of float16
+                Pair frequencies[SEQUENCES];
+#pragma unroll
+                for (int s = 0; s < SEQUENCES; s++) {
+                    frequencies[s] = {operand(a[s][0], a[s][1]), operand(b[s][0], b[s][1])};
+#pragma unroll
+                    for (int k = 0; k < 8; k++) {
+                        a[s][k / 4][k % 4] = rest(a[s][k / 4][k % 4]);
+                        b[s][k / 4][k % 4] = rest(b[s][k / 4][k % 4]);
+                    }
+                }
+                back_from_right<SEQUENCES>(re, im, frequencies, right, chunk);
+            }
         }
-        keep<SEQUENCES>(re, im, factors, kept, index);
+        keep<SEQUENCES>(re, im, back, factors, kept, index);
     }
     __syncthreads();
 #pragma unroll 1
-    for (int index = 2 * warp(); index < TILES; index += 2 * PRODUCT_WARPS) {
-        float sums[2][8][4] = {};
-        finish<2, 8>(sums, back, shared_address(kept), index);
+    for (int unit = warp(); unit < UNITS; unit += PRODUCT_WARPS) {
+        float sums[UNIT_TILES][8][4] = {};
+        finish<8>(sums, back, shared_address(kept), unit);
 #pragma unroll
-        for (int t = 0; t < 2; t++) {
+        for (int t = 0; t < UNIT_TILES; t++)
 #pragma unroll
-            for (int n = 0; n < 8; n++)
+            for (int r = 0; r < (UNIT_ROWS == 8 ? 1 : 2); r++) {
+                const int row = row_of(unit, 16 * t + 8 * r + lane() / 4);
 #pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    const int row = 16 * (index + t) + 8 * r + lane() / 4, sequence = 8 * n / COLUMNS;
+                for (int n = 0; n < 8; n++) {
+                    const int sequence = 8 * n / COLUMNS;
                     const float size = sizes[sequence] * scale[channel];  // either alone may overflow the result
                     const float one = sums[t][n][2 * r] * size, two = sums[t][n][2 * r + 1] * size;
 #if NUMBER == 2
@@ -74,10 +85,10 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WA
                     *(word*)(memory + piece(row, 8 * n) + 4 * (lane() % 4)) = pack_numbers(one, two);
 #endif
                 }
+            }
 #if NUMBER != 2
-            __syncwarp();
-            store(memory, y + start, index + t, first, batch, length);
+        __syncwarp();
+        store(memory, y + start, unit, first, batch, length);
 #endif
-        }
     }
 }

@@ -18,6 +18,7 @@ typedef unsigned short number;
 #endif
 
 constexpr int PERIOD = ROWS * COLUMNS, TILES = ROWS / 16, CHUNKS = COLUMNS / 16, SEQUENCES = 64 / COLUMNS;
+constexpr int MATRIX = ROWS * 128;  // bytes in shared memory
 constexpr word EVERY_LANE = 0xffffffff, SIGNS = 0x80008000;
 
 INLINE int lane() { return threadIdx.x % 32; }
@@ -27,6 +28,8 @@ INLINE int warp() { return threadIdx.x / 32; }
 
 INLINE float low(word packed) { return widen(packed & 0xffff); }
 INLINE float high(word packed) { return widen(packed >> 16); }
+
+INLINE float rest(float value) { return value - low(pack(value, 0)); }  // what float16 leaves
 
 INLINE float real(number value) {
 #if NUMBER == 2
@@ -64,12 +67,12 @@ INLINE uint4 operand(const float (&first)[4], const float (&second)[4]) {
 
 // Shared memory: matrices of 64 columns in 16 bits, whose pieces of 8 columns change places so that no reader waits.
 
-INLINE int piece(int row, int column) { return row * 128 + (((column / 8) ^ row) & 7) * 16; }
+INLINE int piece(int row, int column) { return row * 128 + (((column / 8) ^ row ^ (row / 16)) % 8) * 16; }
 
-// Right operands (16, 64) from 16 rows of a matrix: for columns 8 n and up, b[2 n] and b[2 n + 1].
-template <int WIDTH>
-INLINE void right_operands(word (&b)[2 * WIDTH], word matrix, int first_row) {
-    const int row = first_row + lane() % 16;
+// Right operands of 16 rows of a matrix, which lanes 0 - 15 name in order, and once more lanes 16 - 31: for columns
+// 8 n and up from `column` on, b[2 n] and b[2 n + 1].
+template <int EIGHTS>
+INLINE void right_operands(word (&b)[2 * EIGHTS], word matrix, int row, int column = 0) {
 #pragma unroll
-    for (int n = 0; n < WIDTH; n += 2) read_transposed(b + 2 * n, matrix + piece(row, 8 * (n + lane() / 16)));
+    for (int n = 0; n < EIGHTS; n += 2) read_transposed(b + 2 * n, matrix + piece(row, column + 8 * (n + lane() / 16)));
 }

@@ -21,22 +21,22 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WA
             const Pair frequencies[1] = {{below ? sum.im : sum.re, below ? negative(sum.re) : sum.im}};
             back_from_right<1>(re, im, frequencies, right, chunk);
         }
-        keep<1>(re, im, factors, kept, index, sizes[index] * inverse(size));
+        keep<1>(re, im, back, factors, kept, index, sizes[index] * inverse(size));
     }
     __syncthreads();
     const int shift = below ? -PERIOD - lowest : -lowest, end = below ? -lowest : lags;
     dt += (long long)channel * lags;
 #pragma unroll 1
-    for (int index = 2 * warp(); index < TILES; index += 2 * PRODUCT_WARPS) {
-        float y[2][PIECES][4] = {};
-        finish<2, PIECES>(y, back, shared_address(kept), index);
+    for (int unit = warp(); unit < UNITS; unit += PRODUCT_WARPS) {
+        float y[UNIT_TILES][PIECES][4] = {};
+        finish<PIECES>(y, back, shared_address(kept), unit);
 #pragma unroll
-        for (int t = 0; t < 2; t++)
+        for (int t = 0; t < UNIT_TILES; t++)
 #pragma unroll
             for (int n = 0; n < PIECES; n++)
 #pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    const int row = 16 * (index + t) + 8 * (k / 2) + lane() / 4;
+                for (int k = 0; k < (UNIT_ROWS == 8 ? 2 : 4); k++) {
+                    const int row = row_of(unit, 16 * t + 8 * (k / 2) + lane() / 4);
                     const int lag = row * COLUMNS + 8 * n + 2 * (lane() % 4) + k % 2 + shift;
                     if (lag >= 0 && lag < end) dt[lag] = y[t][n][k] * ROOT * size;
                 }

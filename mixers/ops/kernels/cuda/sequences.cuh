@@ -1,7 +1,7 @@
 // Sequences of one channel into shared memory, and back.
 
 #pragma once
-#include "registers.cuh"
+#include "left.cuh"
 
 struct Eight {  // tokens
 #if NUMBER == 2
@@ -68,11 +68,11 @@ INLINE void load(const number* x, int first, int batch, int length, char* matrix
     __syncthreads();
 }
 
-// 16 rows of y, which shared memory holds in 16 bits, to their sequences.
-INLINE void store(const char* matrix, number* y, int tile, int first, int batch, int length) {
+// The rows of a unit of y, which shared memory holds in 16 bits, to their sequences.
+INLINE void store(const char* matrix, number* y, int unit, int first, int batch, int length) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int row = 16 * tile + (32 * i + lane()) / 8, column = 8 * (lane() % 8);
+    for (int i = 0; i < UNIT_ROWS / 4; i++) {
+        const int row = row_of(unit, 4 * i + lane() / 8), column = 8 * (lane() % 8);
         const int token = row * COLUMNS + column % COLUMNS, sequence = first + column / COLUMNS;
         if (sequence >= batch) continue;
         number* target = y + (long long)sequence * length;

@@ -20,7 +20,7 @@ INLINE void gather(float (&v)[TOGETHER], const float* t, int stride, int step, b
 
 // C / scale, and the scale, of coefficients of lags from `lowest` on. A block for a channel.
 extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) spectrum(
-    const float* t, Table left, const float2* factors, Table right, uint4* values, float* scale, int channel_stride,
+    const float* t, Table whole, const float2* factors, Table right, uint4* values, float* scale, int channel_stride,
     int lag_stride, int lags, int lowest) {
     extern __shared__ __align__(128) char memory[];
     SHARED float totals[TILE_WARPS];
@@ -65,39 +65,39 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
                     __syncthreads();
                 }
                 for (int rest = 0; rest < PARTS - part; rest++) {
-                    Table of_part = left + rest * 64 * TILES * TILES;
+                    Table of_part = whole + rest * 64 * TILES * TILES;
                     if (below)
-                        from_left<1, true>(re, im, of_part, matrix, index);
+                        at_once<PIECES, true>(re, im, of_part, matrix, index);
                     else
-                        from_left<1, false>(re, im, of_part, matrix, index);
+                        at_once<PIECES, false>(re, im, of_part, matrix, index);
                 }
             }
         turn<1, false>(re, im, factors, index, SHARE);
         across<1, false>(re, im);
-        Pair tile[CHUNKS], rest[CHUNKS];
+        Pair tile[CHUNKS], tile_rest[CHUNKS];
         operands<1>(tile, re, im);
 #pragma unroll
         for (int n = 0; n < PIECES; n++)
 #pragma unroll
             for (int k = 0; k < 4; k++) {
-                re[n][k] -= low(pack(re[n][k], 0));
-                im[n][k] -= low(pack(im[n][k], 0));
+                re[n][k] = rest(re[n][k]);
+                im[n][k] = rest(im[n][k]);
             }
-        operands<1>(rest, re, im);
+        operands<1>(tile_rest, re, im);
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
             float a[1][2][4] = {}, b[1][2][4] = {};
             from_right<1>(a, b, tile, right, chunk);
             if (PARTS == 2) {
-                from_right<1>(a, b, rest, right, chunk);
+                from_right<1>(a, b, tile_rest, right, chunk);
                 from_right<1>(a, b, tile, right + 64 * 2 * CHUNKS, chunk);
             }
             uint4* target = values + place(channel, index, chunk);
 #pragma unroll
             for (int h = 0; h < 2; h++)
                 target[32 * h] = {
-                    pack(a[0][h][0] * ROOT, b[0][h][0] * ROOT), pack(a[0][h][1] * ROOT, b[0][h][1] * ROOT),
-                    pack(a[0][h][2] * ROOT, b[0][h][2] * ROOT), pack(a[0][h][3] * ROOT, b[0][h][3] * ROOT)};
+                    pack(a[0][h][0] * SPECTRUM_ROOT, b[0][h][0] * SPECTRUM_ROOT), pack(a[0][h][1] * SPECTRUM_ROOT, b[0][h][1] * SPECTRUM_ROOT),
+                    pack(a[0][h][2] * SPECTRUM_ROOT, b[0][h][2] * SPECTRUM_ROOT), pack(a[0][h][3] * SPECTRUM_ROOT, b[0][h][3] * SPECTRUM_ROOT)};
         }
     }
 }

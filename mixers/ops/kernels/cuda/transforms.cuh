@@ -3,38 +3,10 @@
 // reads shared memory.
 
 #pragma once
-#include "registers.cuh"
+#include "left.cuh"
 
 constexpr int PIECES = COLUMNS / 8;  // of 8 columns, a sequence
 constexpr float SHARE = CHUNKS == 4 ? 0.5f : CHUNKS == 2 ? 0.70710678f : 1;  // with which numbers keep their size across
-
-struct Pair {
-    uint4 re, im;
-};
-
-typedef const uint4* Table;  // of pairs of left operands (16, 16), or of right ones (16, 16)
-
-INLINE Pair pair(Table table, int index) {
-    const uint4* lanes = table + 64 * index + lane();
-    return {__ldg(lanes), __ldg(lanes + 32)};
-}
-
-// (re, im) += the matrix from the left times x, or i x.
-template <int COUNT, bool TIMES_I>
-INLINE void from_left(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4], Table left, word x, int tile) {
-#pragma unroll 8
-    for (int step = 0; step < TILES; step++) {
-        const Pair a = pair(left, tile * TILES + step);
-        const uint4 to_re = TIMES_I ? negative(a.im) : a.re, to_im = TIMES_I ? a.re : a.im;
-        word b[2 * COUNT * PIECES];
-        right_operands<COUNT * PIECES>(b, x, 16 * step);
-#pragma unroll
-        for (int n = 0; n < COUNT * PIECES; n++) {
-            multiply(re[n], to_re, b[2 * n], b[2 * n + 1]);
-            multiply(im[n], to_im, b[2 * n], b[2 * n + 1]);
-        }
-    }
-}
 
 INLINE float2 times(float2 a, float2 b) { return {a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x}; }
 
@@ -127,11 +99,11 @@ INLINE void from_right(
 template <int COUNT>
 INLINE void back_from_right(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4],
                             const Pair (&frequencies)[COUNT], Table right, int chunk) {
-    const Pair e = pair(right, CHUNKS + chunk), conjugate = {e.re, negative(e.im)};
+    const Pair e = conjugate(pair(right, CHUNKS + chunk));
 #pragma unroll
     for (int s = 0; s < COUNT; s++) {
         const int n = s * PIECES + 2 * chunk;
-        multiply_pair(re + n, im + n, frequencies[s], conjugate);
+        multiply_pair(re + n, im + n, frequencies[s], e);
     }
 }
 
@@ -144,50 +116,35 @@ INLINE void operands(
         tile[step] = {operand(re[2 * step], re[2 * step + 1]), operand(im[2 * step], im[2 * step + 1])};
 }
 
-// A tile of F x before the matrices from the right, from a group of sequences in shared memory.
-INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word x, int index) {
+// What `begin` reads of the sequences in `x`, behind which there is room for z. All warps take part.
+template <int WARPS>
+INLINE word spread(Table left, char* x) {
+    if constexpr (TWO_STEPS) outer<WARPS>(left, shared_address(x), x + MATRIX);
+    return shared_address(TWO_STEPS ? x + MATRIX : x);
+}
+
+// A tile of F x before the matrices from the right, from what `spread` made of a group of sequences.
+INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word spread, int index) {
     float re[8][4] = {}, im[8][4] = {};
-    from_left<SEQUENCES, false>(re, im, left, x, index);
+    if (TWO_STEPS) {
+        const Pair a = pair(left + OUTER_TABLE, index);
+        inner(re, im, a, spread, index, 0);
+        inner(re + 4, im + 4, a, spread, index, 32);
+    } else
+        at_once<8, false>(re, im, left, spread, index);
     turn<SEQUENCES, false>(re, im, factors, index, SHARE);
     across<SEQUENCES, false>(re, im);
     operands<SEQUENCES>(tile, re, im);
 }
 
-// A tile before the last product, times `size`, into a matrix (2, ROWS, 64): real and imaginary parts.
+// A tile before the matrix from the left, or its last step, times `size`, into z.
 template <int COUNT>
-INLINE void keep(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4], const float2* factors, char* matrix,
-                 int index, float size = 1) {
+INLINE void keep(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4], Table back, const float2* factors,
+                 char* z, int index, float size = 1) {
     across<COUNT, true>(re, im);
     turn<COUNT, true>(re, im, factors, index, size * SHARE);
-#pragma unroll
-    for (int n = 0; n < COUNT * PIECES; n++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            const int place = piece(16 * index + 8 * r + lane() / 4, 8 * n) + 4 * (lane() % 4);
-            *(word*)(matrix + place) = pack(re[n][2 * r], re[n][2 * r + 1]);
-            *(word*)(matrix + ROWS * 128 + place) = pack(im[n][2 * r], im[n][2 * r + 1]);
-        }
-}
-
-// The real part of the last product, from the conjugate matrix from the left, of COUNT tiles of 16 rows a and WIDTH
-// pieces of 8 columns.
-template <int COUNT, int WIDTH>
-INLINE void finish(float (&y)[COUNT][WIDTH][4], Table back, word matrix, int first) {
-#pragma unroll 4
-    for (int step = 0; step < TILES; step++) {
-        word re[2 * WIDTH], im[2 * WIDTH];
-        right_operands<WIDTH>(re, matrix, 16 * step);
-        right_operands<WIDTH>(im, matrix + ROWS * 128, 16 * step);
-#pragma unroll
-        for (int t = 0; t < COUNT; t++) {
-            const Pair a = pair(back, (first + t) * TILES + step);
-#pragma unroll
-            for (int n = 0; n < WIDTH; n++) {
-                multiply(y[t][n], a.re, re[2 * n], re[2 * n + 1]);
-                multiply(y[t][n], a.im, im[2 * n], im[2 * n + 1]);
-            }
-        }
-    }
+    put<COUNT * PIECES>(re, im, z, index);
+    if (TWO_STEPS) inner_back(back, z, index);
 }
 
 // Where a lane's frequencies of a tile and chunk begin; those of 8 columns further on stand 32 lanes away.
