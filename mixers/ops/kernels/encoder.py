@@ -15,25 +15,30 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-CHANNELS, GROUP = 128, 4
-"""Channels a tile, and tiles that one program of `encode` writes; it computes the inner layers for itself."""
+CHANNELS, PROGRAMS = 128, 256
+"""Channels a tile of `encode`, and how many programs it should have: each computes the inner layers for itself, so it
+writes as many tiles as leaves a large GPU enough to do."""
 
-BACKWARD_CHANNELS = 64
-"""Channels a tile of what the inner layers are given backward."""
-
-LAST_CHANNELS, SUMMED = 64, 64
+LAST_CHANNELS, SUMMED = 128, 64
 """The channels of a program for the last layer's gradients, and the lags that it and that for an inner layer take at a
 time."""
 
 
 def lags_together(count: int) -> int:
-    """Lags a tile forward: few where there are few, else most of a GPU would wait."""
-    return 16 if count < 2048 else 32
+    """Lags a tile: few where there are few, else most of a GPU would wait."""
+    return 16 if count < 4096 else 32 if count < 16_384 else 128
 
 
-def lags_together_backward(count: int) -> int:
-    """Lags a tile backward, where a tile reads the weights of all channels."""
-    return 16 if count < 4096 else 32 if count < 16_384 else 64
+def warps(together: int) -> int:
+    """Of a program for so many lags."""
+    return 4 if together < 128 else 8
+
+
+def tiles_together(channels: int, lags_programs: int) -> int:
+    """Tiles of channels that one program of `encode` writes."""
+    tiles = triton.cdiv(channels, CHANNELS)
+    parts = min(triton.cdiv(PROGRAMS, lags_programs), tiles)
+    return triton.cdiv(tiles, parts)
 
 
 def splits(count: int) -> int:
@@ -60,12 +65,14 @@ def encode(
     coefficients, hidden = _empty(lags, divisor, log_decay, first, weights, biases, last, last_bias)
     channels, width = last.shape
     together = lags_together(len(lags))
-    grid = (triton.cdiv(len(lags), together), triton.cdiv(channels, CHANNELS * GROUP))
+    programs = triton.cdiv(len(lags), together)
+    group = tiles_together(channels, programs)
+    grid = (programs, triton.cdiv(channels, CHANNELS * group))
     with torch.cuda.device_of(lags):
         _encode[grid](
             lags, log_decay, first, weights, biases, last, last_bias, coefficients, hidden,
             len(lags), width, len(weights), channels, divisor,
-            LAGS=together, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=GROUP, num_warps=4,
+            LAGS=together, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=group, num_warps=warps(together),
         )  # fmt: skip
     return coefficients, hidden
 
@@ -151,14 +158,14 @@ def gradients(
     """The gradients of the inner layers (L + 1, P, P + 1) and of the last one (D, P + 1), from that by the coefficients
     (D, M): by the weights and, in the last column, by the bias. Layer 0 has one column of weights."""
     (layers, count, width), channels = hidden.shape, len(last)
-    dhidden, parts, together = torch.empty_like(hidden), splits(count), lags_together_backward(count)
+    dhidden, parts, together = torch.empty_like(hidden), splits(count), lags_together(count)
     dinner = hidden.new_empty(parts, layers, width, width + 1)
     dlast = hidden.new_empty(parts, channels, width + 1)
     padded = _padded(width)
     with torch.cuda.device_of(lags):
         _gradients[(triton.cdiv(count, together),)](
             dcoefficients, lags, log_decay, weights, last, hidden, dhidden, count, width, layers - 1, channels,
-            LAGS=together, PADDED=padded, CHANNELS=BACKWARD_CHANNELS, num_warps=4,
+            LAGS=together, PADDED=padded, CHANNELS=64 if together < 128 else 32, num_warps=warps(together),
         )  # fmt: skip
         _inner_gradients[(layers, parts)](
             dhidden, hidden, lags, dinner, count, width, layers, divisor,
@@ -166,7 +173,7 @@ def gradients(
         )  # fmt: skip
         _last_gradients[(triton.cdiv(channels, LAST_CHANNELS), parts)](
             dcoefficients, lags, log_decay, hidden[-1], dlast, count, width, channels,
-            LAGS=SUMMED, PADDED=padded, CHANNELS=LAST_CHANNELS, num_warps=4,
+            LAGS=SUMMED, PADDED=padded, CHANNELS=LAST_CHANNELS, num_warps=8,
         )  # fmt: skip
     return dinner.sum(0), dlast.sum(0)
 

@@ -54,31 +54,25 @@ def sides(length: int) -> tuple[int, int]:
 @dataclass(frozen=True)
 class Tables:
     """What the kernels read beside x, as it lies in registers: the matrix from the left, its transpose, factors, the
-    matrices from the right and their transposes; and for the coefficients the matrix from the left `whole`.
-
-    What they multiply by, since tables are not of size 1: `root`, sqrt(P) over the third power of what a transform is
-    too large by; and `spectrum_root`, where one of the three is that by `whole`.
-    """
+    matrices from the right and their transposes; and sqrt(P) over the third power of what a transform by them is too
+    large by."""
 
     left: Tensor
     back: Tensor
     factors: Tensor
     right: Tensor
-    whole: Tensor
     root: float
-    spectrum_root: float
 
 
 @functools.cache
 def tables(rows: int, columns: int, two_steps: bool, device: torch.device) -> Tables:
     """Kept; a first call must come before a CUDA graph is captured, like those of all that is copied to a device."""
-    g, a, d, chunks = _frequencies(rows, two_steps).reshape(-1, 1), numpy.arange(rows), numpy.arange(16)[:, None], columns // 16
-    whole, whole_size = _rounded(_waves((4 * g + 1) * a, 4 * rows))
-    left, back, left_size = _two_steps(rows) if two_steps else _one_step(whole[0], whole_size)
+    g, a = _frequencies(rows, two_steps).reshape(-1, 1), numpy.arange(rows)
+    d, chunks = numpy.arange(16)[:, None], columns // 16
+    left, back, left_size = _two_steps(rows) if two_steps else _one_step(_waves((4 * g + 1) * a, 4 * rows))
     right, right_size = _rounded(numpy.stack([_waves(d * (k + chunks * d.T), columns) for k in range(chunks)]))
     factors = _pairs(_waves((4 * g + 1) * numpy.array([0, 2, 4, 6, 1, 8]), 4 * rows * columns), -1)
     root, right_size = math.sqrt(rows * columns), right_size / chunks**0.5
-    large, whole_large = (size * right_size * root for size in (left_size, whole_size))
 
     def on_device(table: numpy.ndarray) -> Tensor:
         return torch.from_numpy(numpy.ascontiguousarray(table)).to(device)
@@ -88,9 +82,7 @@ def tables(rows: int, columns: int, two_steps: bool, device: torch.device) -> Ta
         back=on_device(back),
         factors=on_device(factors.astype(numpy.float32)),
         right=on_device(_right_operands(numpy.concatenate([right, right.mT], axis=2))),
-        whole=on_device(_pairs_of_operands(whole)),
-        root=root / large**3,
-        spectrum_root=root / large**2 / whole_large,
+        root=root / (left_size * right_size * root) ** 3,
     )
 
 
@@ -100,9 +92,10 @@ def _frequencies(rows: int, two_steps: bool) -> numpy.ndarray:
     return g.reshape(16, -1).T if two_steps else g.reshape(-1, 16)
 
 
-def _one_step(matrix: numpy.ndarray, size: float) -> tuple[numpy.ndarray, numpy.ndarray, float]:
-    """The tables of a matrix from the left (2, R, R) and of its transpose, and its size."""
-    return _pairs_of_operands(matrix), _pairs_of_operands(matrix.mT), size
+def _one_step(matrix: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, float]:
+    """The tables of the matrix from the left, in two parts, and of its transpose, and their size."""
+    rounded, size = _rounded(matrix)
+    return _pairs_of_operands(rounded), _pairs_of_operands(rounded[0].mT), size
 
 
 def _two_steps(rows: int) -> tuple[numpy.ndarray, numpy.ndarray, float]:
@@ -140,19 +133,24 @@ class Form:
         return 64 // self.columns
 
     @property
-    def tile_warps(self) -> int:
-        """Warps of a block where each holds the sums of one tile."""
-        return min(self.rows // 16, 4 if self.rows < 512 else 8)
-
-    @property
-    def tile_blocks(self) -> int:
-        """So many take a channel's tiles."""
-        return self.rows // 16 // self.tile_warps
-
-    @property
     def product_warps(self) -> int:
         """Warps of a block where each takes two tiles or more."""
-        return min(self.rows // 32, 8)
+        return min(self.rows // 32, 4 if self.rows < 512 else 8)
+
+    @property
+    def correlate_warps(self) -> int:
+        """Warps of a block where each holds the sums of one tile."""
+        return min(self.rows // 16, 8)
+
+    @property
+    def correlate_blocks(self) -> int:
+        """So many take a channel's tiles."""
+        return self.rows // 16 // self.correlate_warps
+
+    @property
+    def spectrum_warps(self) -> int:
+        """Warps of a block that takes all tiles of a channel's coefficients."""
+        return min(self.rows // 16, 4 if self.rows < 512 else 8)
 
     @property
     def operations(self) -> int:
@@ -164,9 +162,10 @@ class Form:
     def block(self, name: str) -> tuple[int, int]:
         """Threads of a kernel's block, and bytes of the matrices (R, 64) of float16 that it holds on chip."""
         warps, matrices = {
-            "spectrum": (self.tile_warps, 1),
+            "spectrum": (self.spectrum_warps, 3 if self.two_steps else 1),
             "product": (self.product_warps, 3),
-            "correlate": (self.tile_warps, 3 if self.two_steps else 1),
+            "single": (self.product_warps, 3),
+            "correlate": (self.correlate_warps, 3 if self.two_steps else 1),
             "restore": (self.product_warps, 2),
         }[name]
         return 32 * warps, 128 * self.rows * matrices
@@ -184,10 +183,10 @@ class Form:
             "NUMBER": NUMBERS[self.dtype],
             "ALIGNED": int(self.aligned),
             "PRODUCT_WARPS": self.product_warps,
-            "TILE_WARPS": self.tile_warps,
+            "CORRELATE_WARPS": self.correlate_warps,
+            "SPECTRUM_WARPS": self.spectrum_warps,
             "HEADROOM": f"{HEADROOM}f",
             "ROOT": f"{read.root!r}f",
-            "SPECTRUM_ROOT": f"{read.spectrum_root!r}f",
         }
         return tuple((key, str(value)) for key, value in macros.items())
 
@@ -247,7 +246,7 @@ def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype)
     channels, lags = coefficients.shape
     _kernel("spectrum", form, coefficients.device)(
         (channels,),
-        coefficients, read.whole, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
+        coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
     )  # fmt: skip
     return values, scale
 
@@ -295,15 +294,22 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     channels, batch, length = x.shape
     form = _form_of_gradient(dy, x, lowest, highest)
     read = form.tables(x.device)
+    parts = 1 + (lowest < 0)
+    if batch == 1 and form.columns == 64:
+        _kernel("single", form, x.device)(
+            (channels * parts,),
+            x, dy, read.left, read.back, read.factors, read.right, dt, length, dt.shape[1], lowest,
+        )  # fmt: skip
+        return dt
     tiles, chunks = form.rows // 16, form.columns // 16
     sums = x.new_empty(channels, tiles, chunks, 2, 32, 4, 2, dtype=torch.float16)
     sizes = x.new_empty(channels, tiles, dtype=torch.float32)
     _kernel("correlate", form, x.device)(
-        (channels * form.tile_blocks,),
+        (channels * form.correlate_blocks,),
         x, dy, read.left, read.factors, read.right, sums, sizes, batch, length,
     )  # fmt: skip
     _kernel("restore", form, x.device)(
-        (channels * (1 + (lowest < 0)),),
+        (channels * parts,),
         sums, sizes, read.back, read.factors, read.right, dt, dt.shape[1], lowest,
     )  # fmt: skip
     return dt

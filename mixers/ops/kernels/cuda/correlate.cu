@@ -1,25 +1,25 @@
 #include "sequences.cuh"
 #include "transforms.cuh"
 
-// The sum of F dy conj(F x) over sequences, as left operands, each tile divided by a power of two. A block for TILE_WARPS
-// tiles of a channel.
-extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 8 / TILE_WARPS) correlate(
+// The sum of F dy conj(F x) over sequences, as left operands, each tile divided by a power of two. A block for
+// CORRELATE_WARPS tiles of a channel.
+extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, 8 / CORRELATE_WARPS) correlate(
     const number* x, const number* dy, Table left, const float2* factors, Table right, uint4* sums, float* sizes_of_sums,
     int batch, int length) {
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[2][SEQUENCES];
     SHARED word largest[SEQUENCES];
-    constexpr int BLOCKS = TILES / TILE_WARPS;  // a channel
-    const int channel = blockIdx.x / BLOCKS, index = blockIdx.x % BLOCKS * TILE_WARPS + warp();
+    constexpr int BLOCKS = TILES / CORRELATE_WARPS;  // a channel
+    const int channel = blockIdx.x / BLOCKS, index = blockIdx.x % BLOCKS * CORRELATE_WARPS + warp();
     const long long start = (long long)channel * batch * length, tile = (long long)channel * TILES + index;
     float re[CHUNKS][2][4] = {}, im[CHUNKS][2][4] = {};
 #pragma unroll 1
     for (int first = 0; first < batch; first += SEQUENCES) {
         Pair of_x[4], of_dy[4];
-        load<TILE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest);
-        begin(of_x, left, factors, spread<TILE_WARPS>(left, memory), index);
-        load<TILE_WARPS>(dy + start, first, batch, length, memory, sizes[1], largest);
-        begin(of_dy, left, factors, spread<TILE_WARPS>(left, memory), index);
+        load<CORRELATE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest);
+        begin(of_x, left, factors, spread<CORRELATE_WARPS>(left, memory), index);
+        load<CORRELATE_WARPS>(dy + start, first, batch, length, memory, sizes[1], largest);
+        begin(of_dy, left, factors, spread<CORRELATE_WARPS>(left, memory), index);
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
             float a[SEQUENCES][2][4] = {}, b[SEQUENCES][2][4] = {}, c[SEQUENCES][2][4] = {}, d[SEQUENCES][2][4] = {};

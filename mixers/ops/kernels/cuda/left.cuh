@@ -24,7 +24,6 @@ INLINE Pair pair(Table table, int index) {
 
 INLINE Pair conjugate(const Pair& a) { return {a.re, negative(a.im)}; }
 
-constexpr bool TWO_STEPS = ROWS > 64 && NUMBER == 1;
 constexpr int OUTER = ROWS / 16;
 constexpr bool SMALL = TWO_STEPS && OUTER == 8;  // then u has half a tile, and its real and imaginary parts share one
 constexpr int P_TILES = OUTER < 16 ? 1 : OUTER / 16, U_TILES = OUTER < 16 ? 1 : OUTER / 8;  // of real and imaginary parts in turns
@@ -97,6 +96,23 @@ INLINE void inner(float (*re)[4], float (*im)[4], const Pair& a, word z, int til
         multiply(re[n], minus, y[2 * n], y[2 * n + 1]);
         multiply(im[n], a.im, x[2 * n], x[2 * n + 1]);
     }
+}
+
+// What `from_left` reads of the sequences in `x`, behind which there is room for z. All warps take part.
+template <int WARPS>
+INLINE word spread(Table left, char* x) {
+    if constexpr (TWO_STEPS) outer<WARPS>(left, shared_address(x), x + MATRIX);
+    return shared_address(TWO_STEPS ? x + MATRIX : x);
+}
+
+// A tile of the matrix from the left times sequences, or i times them, which are spread; EIGHTS is 8 in two steps.
+template <int EIGHTS, bool TIMES_I>
+INLINE void from_left(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left, word spread, int tile) {
+    if (!TWO_STEPS) return at_once<EIGHTS, TIMES_I>(re, im, left, spread, tile);
+    Pair a = pair(left + OUTER_TABLE, tile);
+    if (TIMES_I) a = {negative(a.im), a.re};
+#pragma unroll
+    for (int n = 0; n < EIGHTS; n += 4) inner(re + n, im + n, a, spread, tile, 8 * n);
 }
 
 // A tile of EIGHTS pieces of 8 columns into z.

@@ -21,7 +21,7 @@ INLINE void filter(float (&re)[SEQUENCES][2][4], float (&im)[SEQUENCES][2][4], c
 }
 
 // y = Re F^H (C F x), with the conjugate of C if `transposed`. A block for a group of sequences of a channel.
-extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 12 / PRODUCT_WARPS) product(
+extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, (TWO_STEPS ? 8 : 12) / PRODUCT_WARPS) product(
     const number* x, const uint4* spectrum, const float* scale, Table left, Table back, const float2* factors,
     Table right, number* y, int batch, int length, int transposed) {
     extern __shared__ __align__(128) char memory[];

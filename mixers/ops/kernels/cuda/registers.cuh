@@ -5,8 +5,8 @@
 // 16 rows and all columns.
 //
 // Compiled with ROWS, COLUMNS, NUMBER (0 float16, 1 bfloat16, 2 float32: of x, y and their gradients), ALIGNED (whether
-// sequences can be read 8 tokens and 16 bytes at a time), PRODUCT_WARPS and TILE_WARPS (warps of a block), HEADROOM and
-// ROOT (numbers that `monarch.py` explains).
+// sequences can be read 8 tokens and 16 bytes at a time), PRODUCT_WARPS, CORRELATE_WARPS and SPECTRUM_WARPS (of their
+// blocks), HEADROOM and ROOT (numbers that `monarch.py` explains).
 
 #pragma once
 #include "instructions.cuh"
@@ -19,6 +19,7 @@ typedef unsigned short number;
 
 constexpr int PERIOD = ROWS * COLUMNS, TILES = ROWS / 16, CHUNKS = COLUMNS / 16, SEQUENCES = 64 / COLUMNS;
 constexpr int MATRIX = ROWS * 128;  // bytes in shared memory
+constexpr bool TWO_STEPS = ROWS > 64 && NUMBER == 1;  // of the matrix from the left, as `left.cuh` says
 constexpr word EVERY_LANE = 0xffffffff, SIGNS = 0x80008000;
 
 INLINE int lane() { return threadIdx.x % 32; }
@@ -67,7 +68,10 @@ INLINE uint4 operand(const float (&first)[4], const float (&second)[4]) {
 
 // Shared memory: matrices of 64 columns in 16 bits, whose pieces of 8 columns change places so that no reader waits.
 
-INLINE int piece(int row, int column) { return row * 128 + (((column / 8) ^ row ^ (row / 16)) % 8) * 16; }
+INLINE int piece(int row, int column) {
+    const int turned = TWO_STEPS ? row ^ (row / 16) : row;  // two steps read neighbours, and rows 16 apart
+    return row * 128 + (((column / 8) ^ turned) % 8) * 16;
+}
 
 // Right operands of 16 rows of a matrix, which lanes 0 - 15 name in order, and once more lanes 16 - 31: for columns
 // 8 n and up from `column` on, b[2 n] and b[2 n + 1].

@@ -1,11 +1,11 @@
 #include "transforms.cuh"
 
 constexpr int PARTS = NUMBER == 1 ? 1 : 2;  // of float16, that a coefficient is taken in
-constexpr int EACH = PERIOD / (32 * TILE_WARPS);  // coefficients a thread
+constexpr int EACH = PERIOD / (32 * SPECTRUM_WARPS);  // coefficients a thread
 constexpr int TOGETHER = EACH < 32 ? EACH : 32, STEPS = EACH / TOGETHER;  // of them it reads so many at a time
 
 INLINE int token_of(int step, int k) {  // two neighbours a thread
-    return 2 * ((step * TOGETHER + k) / 2 * 32 * TILE_WARPS + threadIdx.x) + k % 2;
+    return 2 * ((step * TOGETHER + k) / 2 * 32 * SPECTRUM_WARPS + threadIdx.x) + k % 2;
 }
 
 // Coefficients of lags 0 and up, or of lags below 0 at P + lag, as tokens; zeros beside them.
@@ -19,11 +19,11 @@ INLINE void gather(float (&v)[TOGETHER], const float* t, int stride, int step, b
 }
 
 // C / scale, and the scale, of coefficients of lags from `lowest` on. A block for a channel.
-extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) spectrum(
-    const float* t, Table whole, const float2* factors, Table right, uint4* values, float* scale, int channel_stride,
+extern "C" __global__ void __launch_bounds__(32 * SPECTRUM_WARPS, 12 / SPECTRUM_WARPS) spectrum(
+    const float* t, Table left, const float2* factors, Table right, uint4* values, float* scale, int channel_stride,
     int lag_stride, int lags, int lowest) {
     extern __shared__ __align__(128) char memory[];
-    SHARED float totals[TILE_WARPS];
+    SHARED float totals[SPECTRUM_WARPS];
     const int channel = blockIdx.x;
     const bool both = lowest < 0, once = PARTS == 1 && !both;  // whether shared memory holds all coefficients
     t += (long long)channel * channel_stride;
@@ -39,17 +39,17 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
     if (lane() == 0) totals[warp()] = total;
     __syncthreads();
     total = 0;
-    for (int w = 0; w < TILE_WARPS; w++) total += totals[w];
+    for (int w = 0; w < SPECTRUM_WARPS; w++) total += totals[w];
     const float size = power_of_two(__float_as_uint(total / HEADROOM)), factor = inverse(size);
     if (threadIdx.x == 0) scale[channel] = size;
 
-    const word matrix = shared_address(memory);
+    word spread_t = 0;
 #pragma unroll 1
-    for (int index = warp(); index < TILES; index += TILE_WARPS) {
+    for (int index = warp(); index < TILES; index += SPECTRUM_WARPS) {
         float re[PIECES][4] = {}, im[PIECES][4] = {};
         for (int below = 0; below <= both; below++)
             for (int part = 0; part < PARTS; part++) {
-                if (index < TILE_WARPS || !once) {
+                if (index < SPECTRUM_WARPS || !once) {
                     __syncthreads();
                     for (int step = 0; step < STEPS; step++) {
                         float v[TOGETHER];
@@ -63,13 +63,14 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
                         }
                     }
                     __syncthreads();
+                    spread_t = spread<SPECTRUM_WARPS>(left, memory);
                 }
                 for (int rest = 0; rest < PARTS - part; rest++) {
-                    Table of_part = whole + rest * 64 * TILES * TILES;
+                    Table of_part = left + rest * 64 * TILES * TILES;
                     if (below)
-                        at_once<PIECES, true>(re, im, of_part, matrix, index);
+                        from_left<PIECES, true>(re, im, of_part, spread_t, index);
                     else
-                        at_once<PIECES, false>(re, im, of_part, matrix, index);
+                        from_left<PIECES, false>(re, im, of_part, spread_t, index);
                 }
             }
         turn<1, false>(re, im, factors, index, SHARE);
@@ -96,8 +97,8 @@ extern "C" __global__ void __launch_bounds__(32 * TILE_WARPS, 12 / TILE_WARPS) s
 #pragma unroll
             for (int h = 0; h < 2; h++)
                 target[32 * h] = {
-                    pack(a[0][h][0] * SPECTRUM_ROOT, b[0][h][0] * SPECTRUM_ROOT), pack(a[0][h][1] * SPECTRUM_ROOT, b[0][h][1] * SPECTRUM_ROOT),
-                    pack(a[0][h][2] * SPECTRUM_ROOT, b[0][h][2] * SPECTRUM_ROOT), pack(a[0][h][3] * SPECTRUM_ROOT, b[0][h][3] * SPECTRUM_ROOT)};
+                    pack(a[0][h][0] * ROOT, b[0][h][0] * ROOT), pack(a[0][h][1] * ROOT, b[0][h][1] * ROOT),
+                    pack(a[0][h][2] * ROOT, b[0][h][2] * ROOT), pack(a[0][h][3] * ROOT, b[0][h][3] * ROOT)};
         }
     }
 }

@@ -116,22 +116,10 @@ INLINE void operands(
         tile[step] = {operand(re[2 * step], re[2 * step + 1]), operand(im[2 * step], im[2 * step + 1])};
 }
 
-// What `begin` reads of the sequences in `x`, behind which there is room for z. All warps take part.
-template <int WARPS>
-INLINE word spread(Table left, char* x) {
-    if constexpr (TWO_STEPS) outer<WARPS>(left, shared_address(x), x + MATRIX);
-    return shared_address(TWO_STEPS ? x + MATRIX : x);
-}
-
 // A tile of F x before the matrices from the right, from what `spread` made of a group of sequences.
 INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word spread, int index) {
     float re[8][4] = {}, im[8][4] = {};
-    if (TWO_STEPS) {
-        const Pair a = pair(left + OUTER_TABLE, index);
-        inner(re, im, a, spread, index, 0);
-        inner(re + 4, im + 4, a, spread, index, 32);
-    } else
-        at_once<8, false>(re, im, left, spread, index);
+    from_left<8, false>(re, im, left, spread, index);
     turn<SEQUENCES, false>(re, im, factors, index, SHARE);
     across<SEQUENCES, false>(re, im);
     operands<SEQUENCES>(tile, re, im);

@@ -1,0 +1,31 @@
+// The last step of the gradient by the coefficients, of lags lowest .. lowest + lags - 1.
+
+#pragma once
+#include "left.cuh"
+
+// Frequencies whose transform back is real, of lags 0 and up; or, of a lag below 0, which is imaginary, at P + lag.
+INLINE Pair of_lags(const Pair& frequencies, bool below) {
+    return {below ? frequencies.im : frequencies.re, below ? negative(frequencies.re) : frequencies.im};
+}
+
+// From z, times `size`.
+template <int WARPS>
+INLINE void store_lags(float* dt, Table back, word z, int lags, int lowest, bool below, float size) {
+    constexpr int PIECES = COLUMNS / 8;
+    const int shift = below ? -PERIOD - lowest : -lowest, end = below ? -lowest : lags;
+#pragma unroll 1
+    for (int unit = warp(); unit < UNITS; unit += WARPS) {
+        float y[UNIT_TILES][PIECES][4] = {};
+        finish<PIECES>(y, back, z, unit);
+#pragma unroll
+        for (int t = 0; t < UNIT_TILES; t++)
+#pragma unroll
+            for (int n = 0; n < PIECES; n++)
+#pragma unroll
+                for (int k = 0; k < (UNIT_ROWS == 8 ? 2 : 4); k++) {
+                    const int row = row_of(unit, 16 * t + 8 * (k / 2) + lane() / 4);
+                    const int lag = row * COLUMNS + 8 * n + 2 * (lane() % 4) + k % 2 + shift;
+                    if (lag >= 0 && lag < end) dt[lag] = y[t][n][k] * ROOT * size;
+                }
+    }
+}
