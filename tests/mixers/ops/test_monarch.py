@@ -1,5 +1,6 @@
 """What can be seen of the transforms without a GPU: their tables, that the kernels compile, and what is refused."""
 
+import dataclasses
 import math
 
 import pytest
@@ -20,20 +21,33 @@ def waves(turns: torch.Tensor, period: int) -> torch.Tensor:
     return torch.exp(-2j * math.pi * (turns.double() % period) / period)
 
 
-def entries(operands: torch.Tensor, left: bool) -> torch.Tensor:
-    """The matrix whose operands of mma.m16n8k16 these are, (tiles, tiles, 2, 32, 4, 2), by PTX's description."""
-    tiles = len(operands)
-    matrix = torch.zeros(16 * tiles, 16 * tiles, dtype=torch.complex128)
+def real_entries(operands: torch.Tensor, left: bool) -> torch.Tensor:
+    """The matrix whose operands of mma.m16n8k16 these are, (m, n, 32, 4, 2), by PTX's description."""
+    m, n = operands.shape[:2]
+    matrix = torch.zeros(16 * m, 16 * n, dtype=torch.double)
     for word in range(4):
         for half in range(2):
             pair, single = 2 * (LANE % 4) + half, LANE // 4
             row = single + 8 * (word % 2) if left else pair + 8 * (word % 2)
             column = pair + 8 * (word // 2) if left else single + 8 * (word // 2)
-            blocks = torch.arange(0, 16 * tiles, 16)
-            values = operands[..., word, half].double()  # (tiles, tiles, 2, 32)
-            rows, columns = blocks[:, None, None] + row, blocks[None, :, None] + column
-            matrix[rows, columns] = torch.complex(values[:, :, 0], values[:, :, 1])
+            rows, columns = (torch.arange(0, 16 * count, 16) for count in (m, n))
+            matrix[rows[:, None, None] + row, columns[None, :, None] + column] = operands[..., word, half].double()
     return matrix
+
+
+def entries(operands: torch.Tensor, left: bool) -> torch.Tensor:
+    """The complex matrix of operands (m, n, 2, 32, 4, 2)."""
+    return torch.complex(*(real_entries(part, left) for part in operands.unbind(2)))
+
+
+def two_steps(table: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The outer matrix of real numbers, and the inner matrices (R / 16, 16, 16), in a table of a matrix from the left or
+    its transpose."""
+    count, table = rows // 16, table.flatten()
+    tiles = (max(count // 8, 1), max(count // 16, 1))  # of the rows of both parts, and of p
+    size = 256 * tiles[0] * tiles[1]
+    pairs = table[size:].reshape(count, 1, 1, 2, 32, 4, 2)
+    return table[:size], torch.stack([entries(pair, True) for pair in pairs])
 
 
 def right_matrices(tables: monarch.Tables, columns: int, index: int) -> list[torch.Tensor]:
@@ -54,7 +68,7 @@ def size_of(rounded: torch.Tensor, rest: torch.Tensor, exact: torch.Tensor) -> t
 @pytest.mark.parametrize(("rows", "columns"), monarch.SIDES)
 def test_tables_hold_the_matrices_and_what_rounding_left(rows, columns):
     g, a, d, chunks = torch.arange(rows)[:, None], torch.arange(rows), torch.arange(16), columns // 16
-    tables = monarch.tables(rows, columns, CPU)
+    tables = monarch.tables(rows, columns, False, CPU)
     left = [entries(part, True) for part in tables.left.reshape(2, rows // 16, rows // 16, 2, 32, 4, 2)]
     back = entries(tables.back.reshape(rows // 16, rows // 16, 2, 32, 4, 2), True)
     torch.testing.assert_close(back, left[0].T, rtol=0, atol=0)
@@ -72,12 +86,37 @@ def test_tables_hold_the_matrices_and_what_rounding_left(rows, columns):
     assert tables.root == pytest.approx(root / whole**3, rel=1e-4)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [sides for sides in monarch.SIDES if sides[0] > 64])
+def test_tables_of_two_steps_hold_the_matrix_from_the_left(rows, columns):
+    """Of a = 16 p + q and g = u + R / 16 v, in tiles u of 16 rows v."""
+    tables, count = monarch.tables(rows, columns, True, CPU), rows // 16
+    (outer, inner), (outer_back, inner_back) = (two_steps(table, rows) for table in (tables.left, tables.back))
+    tiles = (max(count // 8, 1), max(count // 16, 1))
+    outer = real_entries(outer.reshape(*tiles, 32, 4, 2), True)
+    torch.testing.assert_close(real_entries(outer_back.reshape(*tiles[::-1], 32, 4, 2), True), outer.T, rtol=0, atol=0)
+    torch.testing.assert_close(inner_back, inner.mT, rtol=0, atol=0)
+    assert not outer[:, count:].any()
+    parts = outer[:, :count].reshape(-1, 2, min(count, 16), count)  # tiles of u, real and imaginary
+    outer = torch.complex(parts[:, 0], parts[:, 1]).reshape(count, count)
+    whole = torch.einsum("uvq,up->uvpq", inner, outer).reshape(rows, rows)  # rows (u, v), columns 16 p + q
+    g = (torch.arange(count)[:, None] + count * torch.arange(16)).reshape(rows, 1)
+    exact = waves((4 * g + 1) * torch.arange(rows), 4 * rows)
+    size = (whole / exact).real.mean()
+    torch.testing.assert_close(whole, exact * size, rtol=0, atol=2**-10 * size.item())
+    assert 0.5 <= size * rows**0.5 <= 2
+    factors = torch.view_as_complex(tables.factors)[:, 4].to(torch.complex128)  # of b = 1
+    torch.testing.assert_close(factors, waves(4 * g[:, 0] + 1, 4 * rows * columns), rtol=0, atol=1e-7)
+    right = size_of(*right_matrices(tables, columns, 0), waves(torch.arange(16)[:, None] * torch.arange(16), 16))
+    root = math.sqrt(rows * columns)
+    assert tables.root == pytest.approx(root / (size * right / (columns // 16) ** 0.5 * root).item() ** 3, rel=1e-3)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     """The definition of `monarch.py` in complex numbers, with what the kernels read: y, and the root of both scales."""
     rows, columns = 64, 32
     period = rows * columns
-    tables = monarch.tables(rows, columns, CPU)
+    tables = monarch.tables(rows, columns, False, CPU)
     left = entries(tables.left.reshape(2, 4, 4, 2, 32, 4, 2)[0], True)
     right = torch.zeros(columns, columns, dtype=torch.complex128)
     for k in range(2):  # chunks of 16 columns, and their sum and difference
@@ -99,7 +138,7 @@ def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     assert (y - expected).norm() <= 1e-3 * expected.norm()
 
 
-@pytest.mark.parametrize("kernel", ["spectrum", "product", "correlate", "restore"])
+@pytest.mark.parametrize("kernel", ["spectrum", "product", "correlate", "restore", "single"])
 @pytest.mark.parametrize(
     ("form", "architecture"),
     [
@@ -111,6 +150,8 @@ def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     ],
 )
 def test_every_kernel_compiles(form, architecture, kernel):
+    if kernel == "single":
+        form = dataclasses.replace(form, columns=64)  # it knows no other
     assert compiled(kernel, form.macros(), architecture).code
 
 

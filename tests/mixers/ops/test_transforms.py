@@ -56,6 +56,7 @@ def tensors(batch, length, dim, causal, dtype, device):
         *((9, 513, 3, torch.bfloat16), (3, 1024, 2, torch.float16), (1, 1025, 1, torch.float32)),
         *((3, 2048, 5, torch.bfloat16), (2, 4095, 2, torch.float16), (1, 4096, 1, torch.float32)),
         *((3, 4097, 1, torch.bfloat16), (1, 8192, 2, torch.float16), (2, 16_384, 1, torch.bfloat16)),
+        *((1, 4090, 1, torch.bfloat16), (1, 8001, 2, torch.bfloat16), (1, 16_000, 1, torch.bfloat16)),
     ],
 )
 def test_every_size_of_transform(batch, length, dim, dtype, causal, device):
@@ -132,6 +133,27 @@ def test_the_largest_numbers_of_float16_do_not_overflow(length, device):
     y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
     exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
     assert (y - exact).norm() <= 2e-3 * exact.norm()
+
+
+@pytest.mark.parametrize("length", [512, 8192])  # the latter in one kernel
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", ["constant", "impulses", "waves"])
+def test_gradients_by_coefficients_of_numbers_with_much_structure(form, length, dtype, device):
+    """Their transforms are one large number, small ones, or large ones where the other's are small."""
+    place = torch.arange(length, device=device)[:, None]
+    x, weight = (torch.full((1, length, 1), size, device=device) for size in (60_000.0, 3e-4))
+    if form == "impulses":
+        x, weight = x * (place == 3), weight * (place == 300)
+    elif form == "waves":
+        x, weight = x * torch.cos(0.001 * place), weight * torch.cos(0.001 * place + 1) * (1 + torch.cos(3 * place))
+    coefficients = torch.ones(length, 1, device=device).requires_grad_()
+    x, weight = x.to(dtype), weight.to(dtype)
+    (found,) = torch.autograd.grad(
+        toeplitz_matmul(coefficients, x, causal=True, backend="monarch"), coefficients, weight
+    )
+    leaf = coefficients.detach().double().requires_grad_()
+    (exact,) = torch.autograd.grad(toeplitz_matmul(leaf, x.double(), causal=True, backend="fft"), leaf, weight.double())
+    assert (found.double() - exact).norm() <= 1e-3 * exact.norm()
 
 
 def test_each_sequence_is_rounded_by_its_own_size(device):

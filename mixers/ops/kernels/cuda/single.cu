@@ -53,12 +53,12 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WAR
     Pair of_x[EACH][4];
     load<PRODUCT_WARPS>(x + start, 0, 1, length, memory, sizes[0], largest);
     word from = spread<PRODUCT_WARPS>(left, memory);
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < EACH; i++) begin(of_x[i], left, factors, from, tile_of(i));
     load<PRODUCT_WARPS>(dy + start, 0, 1, length, memory, sizes[1], largest);
     from = spread<PRODUCT_WARPS>(left, memory);
     float tile_sizes[EACH];
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < EACH; i++) {
         Pair of_dy[4];
         begin(of_dy, left, factors, from, tile_of(i));
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WAR
     }
     __syncthreads();
     const float size = __uint_as_float(largest_of_tiles);
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < EACH; i++) {
         float re[8][4] = {}, im[8][4] = {};
 #pragma unroll
