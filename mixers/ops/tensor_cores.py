@@ -53,26 +53,29 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Monarch:
-    """The transform of coefficients of lags lowest .. highest, as `kernels.monarch` reads it."""
+    """The transform of coefficients of lags lowest .. highest, as `kernels.monarch` reads it; with `silu`, to multiply
+    SiLU(x)."""
 
     lowest: int
     highest: int
     values: Tensor
     scale: Tensor
+    silu: bool = False
 
     def multiply(self, rows: Tensor) -> Tensor:
         from mixers.ops.kernels.monarch import product
 
-        return product(self.values, self.scale, rows, False)
+        return product(self.values, self.scale, rows, self.silu)
 
     def gradients(
         self, dy: Tensor, rows: Tensor, of_coefficients: bool, of_x: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """By the coefficients and by x, where wanted."""
-        from mixers.ops.kernels.monarch import gradient, product
+        from mixers.ops.kernels.monarch import gradient, product_transposed
 
-        dcoefficients = gradient(dy, rows, self.lowest, self.highest) if of_coefficients else None
-        return dcoefficients, product(self.values, self.scale, dy, True) if of_x else None
+        dcoefficients = gradient(dy, rows, self.lowest, self.highest, self.silu) if of_coefficients else None
+        raw = rows if self.silu else None
+        return dcoefficients, product_transposed(self.values, self.scale, dy, raw) if of_x else None
 
 
 def require_tensor_cores(backend: str, x: Tensor) -> None:

@@ -6,9 +6,10 @@ Shapes: B batch, N length, D channels; lags are i - j.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mixers.ops.fourier import circular_product, spectrum
@@ -56,18 +57,20 @@ class Prepared:
         return {Spectrum: "fft", Tiles: "tiles", Monarch: "monarch"}[type(self.kernel)]
 
 
-def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool, backend: str = "auto") -> Tensor:
-    """Multiply x (B, N, D) by one Toeplitz matrix a channel.
+def toeplitz_matmul(
+    coefficients: Tensor | Prepared, x: Tensor, *, causal: bool, backend: str = "auto", silu: bool = False
+) -> Tensor:
+    """Multiply x (B, N, D), or SiLU(x), by one Toeplitz matrix a channel.
 
     coefficients: (N, D) for lags 0 .. N-1 when causal, (2N-1, D) for lags -(N-1) .. N-1 otherwise, or what `prepare`
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
     backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
     tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, of numbers
-    rounded to float16, for up to 32,768 tokens (16,384 where a block has less than 192 KB of shared memory). The last
-    two are for CUDA and have first derivatives only. "auto" takes what `toeplitz_backend` says, or what the
-    coefficients were prepared for. Dense and fft compute in at least float32, under autocast too. By fft and monarch,
-    errors are relative to the largest value of a sequence, earlier or later: by monarch, about 1e-4 of it. Returns the
-    dtype of x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
+    rounded to float16, for up to 32,768 tokens (16,384 where a block has less than 192 KB of shared memory), with SiLU
+    on the way. The last two are for CUDA and have first derivatives only. "auto" takes what `toeplitz_backend`
+    says, or what the coefficients were prepared for. Dense and fft compute in at least float32, under autocast too. By
+    fft and monarch, errors are relative to the largest value of a sequence, earlier or later: by monarch, about 1e-4 of
+    it. Returns the dtype of x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
@@ -78,6 +81,8 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
         _check_prepared(coefficients, x, causal, backend)
     else:
         _check_coefficients(coefficients, x, causal)
+    if silu and not _monarch(coefficients, x, backend):
+        x = F.silu(x)
     if x.numel() == 0:
         return x * _any_row(coefficients).to(x.dtype)  # empty, and still a function of both
     if isinstance(coefficients, Tensor):
@@ -88,6 +93,8 @@ def toeplitz_matmul(coefficients: Tensor | Prepared, x: Tensor, *, causal: bool,
     kernel = coefficients.kernel
     if isinstance(kernel, Spectrum):
         return circular_product(kernel.values, x, kernel.size)
+    if isinstance(kernel, Monarch):
+        kernel = replace(kernel, silu=silu)
     return kernel_product(coefficients.coefficients, kernel, x)
 
 
@@ -198,6 +205,12 @@ def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -
         require_monarch(length, x.dtype, x.device)
     if made_for == "fft" and torch.promote_types(wide(x), precision) != precision:
         raise ValueError(f"the coefficients were prepared in {precision}, which is too narrow for x of {x.dtype}")
+
+
+def _monarch(coefficients: Tensor | Prepared, x: Tensor, backend: str) -> bool:
+    """Whether the product is by transforms on tensor cores."""
+    prepared = isinstance(coefficients, Prepared)
+    return (coefficients.backend if prepared else toeplitz_backend(backend, x)) == "monarch"
 
 
 def _any_row(coefficients: Tensor | Prepared) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B batch, N length, D dim, E inner width.
 """
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,16 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixers.contract import Mixer, State
+from mixers.ops.again import computed_again
 from mixers.ops.gate import silu_gate
 from mixers.ops.precision import linear_dtype
 from mixers.toeplitz.choices import ACTIVATIONS, choose
+from mixers.toeplitz.operator import Operator
 
 
 class Bare(nn.Module):
     """No projections: the operator works on x, and what it gives is the output."""
 
+    silu = False
+
     def forward(self, x: Tensor) -> tuple[None, Tensor]:
         return None, x
+
+    def activate(self, x: Tensor) -> Tensor:
+        return x
 
     def output(self, gate: None, mixed: Tensor) -> Tensor:
         return mixed
@@ -45,19 +53,31 @@ class Gated(nn.Module):
         self.out = nn.Linear(self.inner, dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What u is made of, before its activation, and v: (B, N, D) -> twice (B, N, E)."""
+        """What u and v are made of, before their activation: (B, N, D) -> twice (B, N, E)."""
         if x.shape[-1] != self.gate.in_features:
             raise ValueError(f"x must have {self.gate.in_features} channels, not {x.shape[-1]}")
         x = x.to(linear_dtype(x))  # once for both
         if x.is_cuda:
             x = F.pad(x, (0, ONES), value=1.0)
-        return _channel_first(self.gate, x), self.activation(_channel_first(self.value, x))
+        return _channel_first(self.gate, x), _channel_first(self.value, x)
+
+    def activate(self, value: Tensor) -> Tensor:
+        """v."""
+        return self.activation(value)
 
     def output(self, gate: Tensor, mixed: Tensor) -> Tensor:
         """y: what u is made of, and v' (B, N, E) -> (B, N, D)."""
-        gated = silu_gate(gate, mixed) if self.silu else self.activation(gate) * mixed
-        rows = gated.permute(2, 0, 1).flatten(1).T  # (B N, E)
-        return torch.addmm(self.out.bias, rows, self.out.weight.T).unflatten(0, gate.shape[:2])
+
+        def rows() -> Tensor:
+            gated = silu_gate(gate, mixed) if self.silu else self.activation(gate) * mixed
+            return gated.permute(2, 0, 1).flatten(1).T  # (B N, E)
+
+        # the gate keeps u and v', from which one pass on a GPU makes them again
+        rows_now = rows()
+        again = self.silu and gate.is_cuda and not torch.compiler.is_compiling()
+        with computed_again(rows_now, rows) if again else nullcontext():
+            y = torch.addmm(self.out.bias, rows_now, self.out.weight.T)
+        return y.unflatten(0, gate.shape[:2])
 
 
 ONES = 8
@@ -85,7 +105,11 @@ class OperatorMixer(Mixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         gate, values = self.projections(x)
-        return self.projections.output(gate, self.operator(values, mask))
+        if self.projections.silu and isinstance(self.operator, Operator):
+            mixed = self.operator(values, mask, silu=True)
+        else:
+            mixed = self.operator(self.projections.activate(values), mask)
+        return self.projections.output(gate, mixed)
 
     def toeplitz(self, length: int) -> Tensor | None:
         return self.operator.toeplitz(length)
@@ -102,10 +126,10 @@ class DecodingMixer(OperatorMixer):
 
     def prefill(self, x: Tensor) -> tuple[Tensor, State]:
         gate, values = self.projections(x)
-        mixed, state = self.operator.prefill(values)
+        mixed, state = self.operator.prefill(self.projections.activate(values))
         return self.projections.output(gate, mixed), state
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         gate, values = self.projections(x[:, None])
-        mixed, state = self.operator.step(values[:, 0], state)
+        mixed, state = self.operator.step(self.projections.activate(values)[:, 0], state)
         return self.projections.output(gate, mixed[:, None])[:, 0], state

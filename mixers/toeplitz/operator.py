@@ -25,14 +25,14 @@ class Operator(Keeper):
         self.causal = causal
         self.backend = require_toeplitz_backend(backend)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D) in the strides of x; pads (mask False) count as zeros."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, silu: bool = False) -> Tensor:
+        """(B, N, D) -> (B, N, D) in the strides of x, of SiLU(x) if asked; pads (mask False) count as zeros."""
         x = fill_pads(x, mask)
         length = x.shape[1]
         backend = toeplitz_backend(self.backend, x)
         if backend != "dense" and x.numel():
-            return toeplitz_matmul(self._prepared(length, x, backend), x, causal=self.causal)
-        return toeplitz_matmul(self.coefficients(length), x, causal=self.causal, backend=backend)
+            return toeplitz_matmul(self._prepared(length, x, backend), x, causal=self.causal, silu=silu)
+        return toeplitz_matmul(self.coefficients(length), x, causal=self.causal, backend=backend, silu=silu)
 
     def backend_for(self, x: Tensor) -> str:
         """The backend that forward(x) runs."""

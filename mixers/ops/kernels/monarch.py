@@ -106,11 +106,11 @@ def _two_steps(rows: int) -> tuple[numpy.ndarray, numpy.ndarray, float]:
     (inner, _), inner_size = _rounded(_waves((4 * _frequencies(rows, True)[..., None] + 1) * q, 4 * rows))
     both = outer.reshape(2, -1, min(count, 16), count).swapaxes(0, 1).reshape(2 * count, count)  # parts in turns
     both = numpy.pad(both, [(0, 0), (0, max(16 - count, 0))])
-    tables = [
+    table, back = (
         numpy.concatenate([_left_operands(first).ravel(), _pairs_of_operands(second.swapaxes(0, 1)).ravel()])
         for first, second in ((both, inner), (both.T, inner.mT))
-    ]
-    return *tables, outer_size * inner_size
+    )
+    return table, back, outer_size * inner_size
 
 
 @dataclass(frozen=True)
@@ -259,38 +259,56 @@ def _empty_spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch", mutates_args=())
-def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tensor:
-    """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N); by the transposed matrix if asked."""
+def product(values: Tensor, scale: Tensor, x: Tensor, silu: bool) -> Tensor:
+    """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N), or SiLU(x)."""
+    return _product(values, scale, x, x, False, silu)
+
+
+@torch.library.custom_op("mixerzoo::toeplitz_monarch_transposed", mutates_args=())
+def product_transposed(values: Tensor, scale: Tensor, dy: Tensor, raw: Tensor | None) -> Tensor:
+    """The gradient by x (D, B, N) from that by y; with `raw`, that by raw where x = SiLU(raw)."""
+    return _product(values, scale, dy, dy if raw is None else raw, True, raw is not None)
+
+
+def _product(values: Tensor, scale: Tensor, x: Tensor, raw: Tensor, transposed: bool, silu: bool) -> Tensor:
     y = torch.empty_like(x)
     channels, batch, length = x.shape
-    form = _form_of(values, x)
+    form = _form_of(values, x, raw)
     read = form.tables(x.device)
     _kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
-        x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed,
+        x, values, scale, read.left, read.back, read.factors, read.right, y, raw, batch, length, transposed, silu,
     )  # fmt: skip
     return y
 
 
 @product.register_fake
-def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool) -> Tensor:
+def _like(values: Tensor, scale: Tensor, x: Tensor, silu: bool) -> Tensor:
     return torch.empty_like(x)
 
 
-@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch, get_raw=True)
-def _product_operations(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, **rest) -> int:
-    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x).operations
+@product_transposed.register_fake
+def _like_transposed(values: Tensor, scale: Tensor, dy: Tensor, raw: Tensor | None) -> Tensor:
+    return torch.empty_like(dy)
 
 
-def _form_of(values: Tensor, x: Tensor) -> Form:
+@register_flop_formula(
+    (torch.ops.mixerzoo.toeplitz_monarch, torch.ops.mixerzoo.toeplitz_monarch_transposed), get_raw=True
+)
+def _product_operations(values: Tensor, scale: Tensor, x: Tensor, *rest, **named) -> int:
+    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x, x).operations
+
+
+def _form_of(values: Tensor, x: Tensor, raw: Tensor) -> Form:
     """By which a product is taken."""
-    return Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
+    return Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x) and _aligned(raw))
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())
-def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
-    """The gradient (D, lags) in float32 by the coefficients of lags lowest .. highest, from dy and x (D, B, N)."""
-    dt = _lags(dy, x, lowest, highest)
+def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Tensor:
+    """The gradient (D, lags) in float32 by the coefficients of lags lowest .. highest, from dy and x (D, B, N), or
+    SiLU(x)."""
+    dt = _lags(dy, x, lowest, highest, silu)
     channels, batch, length = x.shape
     form = _form_of_gradient(dy, x, lowest, highest)
     read = form.tables(x.device)
@@ -298,7 +316,7 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     if batch == 1 and form.columns == 64:
         _kernel("single", form, x.device)(
             (channels * parts,),
-            x, dy, read.left, read.back, read.factors, read.right, dt, length, dt.shape[1], lowest,
+            x, dy, read.left, read.back, read.factors, read.right, dt, length, dt.shape[1], lowest, silu,
         )  # fmt: skip
         return dt
     tiles, chunks = form.rows // 16, form.columns // 16
@@ -306,7 +324,7 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
     sizes = x.new_empty(channels, tiles, dtype=torch.float32)
     _kernel("correlate", form, x.device)(
         (channels * form.correlate_blocks,),
-        x, dy, read.left, read.factors, read.right, sums, sizes, batch, length,
+        x, dy, read.left, read.factors, read.right, sums, sizes, batch, length, silu,
     )  # fmt: skip
     _kernel("restore", form, x.device)(
         (channels * parts,),
@@ -316,12 +334,12 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
 
 
 @gradient.register_fake
-def _lags(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Tensor:
+def _lags(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Tensor:
     return x.new_empty(len(x), highest - lowest + 1, dtype=torch.float32)
 
 
 @register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch_gradient, get_raw=True)
-def _gradient_operations(dy: Tensor, x: Tensor, lowest: int, highest: int, **rest) -> int:
+def _gradient_operations(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool, **rest) -> int:
     return 2 * x.shape[0] * x.shape[1] * _form_of_gradient(dy, x, lowest, highest).operations
 
 

@@ -34,8 +34,8 @@ FAULTS = [
         "mixing replaced by the identity",
         "gtu",
         PROJECTIONS,
-        "self.projections.output(gate, self.operator(values, mask))",
-        "self.projections.output(gate, values + 0 * self.operator(values, mask))",
+        "self.operator(values, mask, silu=True)",
+        "self.projections.activate(values) + 0 * self.operator(values, mask, silu=True)",
         "causal",
     ),
     Fault(

@@ -41,8 +41,8 @@ def entries(operands: torch.Tensor, left: bool) -> torch.Tensor:
 
 
 def two_steps(table: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The outer matrix of real numbers, and the inner matrices (R / 16, 16, 16), in a table of a matrix from the left or
-    its transpose."""
+    """What a table of the matrix from the left, or its transpose, has of the outer matrix, and the inner ones
+    (R / 16, 16, 16)."""
     count, table = rows // 16, table.flatten()
     tiles = (max(count // 8, 1), max(count // 16, 1))  # of the rows of both parts, and of p
     size = 256 * tiles[0] * tiles[1]
@@ -168,7 +168,7 @@ def test_the_products_of_transforms_are_counted():
         assert (values.shape, scale.shape) == (shape, (3,))
         with FlopCounterMode(display=False) as counter:
             assert monarch.product(values, scale, x, False).shape == x.shape
-            assert monarch.gradient(x, x, 1 - length, length - 1).shape == (3, 2 * length - 1)
+            assert monarch.gradient(x, x, 1 - length, length - 1, False).shape == (3, 2 * length - 1)
         assert counter.get_total_flops() == 4 * 3 * 2 * each
 
 

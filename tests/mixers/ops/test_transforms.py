@@ -30,12 +30,12 @@ def device(request: pytest.FixtureRequest):
     torch.set_float32_matmul_precision(before)
 
 
-def expect_exact(coefficients, x, weight, *, causal, tolerance):
+def expect_exact(coefficients, x, weight, *, causal, tolerance, silu=False):
     """Against transforms of float64 numbers."""
     results = []
     for backend, leaves in (("monarch", (coefficients, x)), ("fft", (coefficients.double(), x.double()))):
         leaves = [leaf.detach().requires_grad_() for leaf in leaves]
-        y = toeplitz_matmul(*leaves, causal=causal, backend=backend)
+        y = toeplitz_matmul(*leaves, causal=causal, backend=backend, silu=silu)
         results.append((y, *torch.autograd.grad(y, leaves, weight.to(y.dtype))))
     for found, exact in zip(*results, strict=True):
         assert (found.double() - exact).norm() <= tolerance * exact.norm()
@@ -62,6 +62,20 @@ def tensors(batch, length, dim, causal, dtype, device):
 def test_every_size_of_transform(batch, length, dim, dtype, causal, device):
     coefficients, x, weight = tensors(batch, length, dim, causal, dtype, device)
     expect_exact(coefficients, x, weight, causal=causal, tolerance=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "dtype"),
+    [
+        *((3, 512, torch.bfloat16), (2, 511, torch.float16), (3, 600, torch.float32), (1, 601, torch.float32)),
+        *((1, 4096, torch.float16), (1, 5000, torch.bfloat16), (2, 4099, torch.bfloat16)),
+    ],
+)
+def test_silu_on_the_way(batch, length, dtype, device):
+    """Of x, and in its gradients; of numbers too large for exp as well."""
+    coefficients, x, weight = tensors(batch, length, 1, True, dtype, device)
+    x[:, ::100] *= 100
+    expect_exact(coefficients, x, weight, causal=True, tolerance=1.2 * TOLERANCE[dtype], silu=True)
 
 
 def test_the_longest_sequences(device):

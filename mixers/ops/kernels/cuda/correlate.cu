@@ -1,11 +1,11 @@
 #include "sequences.cuh"
 #include "transforms.cuh"
 
-// The sum of F dy conj(F x) over sequences, as left operands, each tile divided by a power of two. A block for
+// The sum of F dy conj(F x) over sequences, as left operands, each tile divided by a power of two; with `silu`, of SiLU(x). A block for
 // CORRELATE_WARPS tiles of a channel.
 extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, 8 / CORRELATE_WARPS) correlate(
     const number* x, const number* dy, Table left, const float2* factors, Table right, uint4* sums, float* sizes_of_sums,
-    int batch, int length) {
+    int batch, int length, int silu) {
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[2][SEQUENCES];
     SHARED word largest[SEQUENCES];
@@ -16,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, 8 / CORRELATE
 #pragma unroll 1
     for (int first = 0; first < batch; first += SEQUENCES) {
         Pair of_x[4], of_dy[4];
-        load<CORRELATE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest);
+        load<CORRELATE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest, silu);
         begin(of_x, left, factors, spread<CORRELATE_WARPS>(left, memory), index);
         load<CORRELATE_WARPS>(dy + start, first, batch, length, memory, sizes[1], largest);
         begin(of_dy, left, factors, spread<CORRELATE_WARPS>(left, memory), index);

@@ -1,4 +1,4 @@
-// Sequences of one channel into shared memory, and back.
+// Sequences of one channel into shared memory, and back; with SiLU(v) = v / (1 + exp(-v)) on the way.
 
 #pragma once
 #include "left.cuh"
@@ -12,6 +12,23 @@ struct Eight {  // tokens
     INLINE const number* numbers() const { return (const number*)part; }
     INLINE number* numbers() { return (number*)part; }
 };
+
+// Token 2 k and the next one.
+INLINE void put_pair(Eight& eight, int k, float one, float two) {
+#if NUMBER == 2
+    eight.numbers()[2 * k] = one;
+    eight.numbers()[2 * k + 1] = two;
+#else
+    ((word*)eight.part)[k] = pack_numbers(one, two);
+#endif
+}
+
+INLINE float silu_of(float v) { return v / (1 + __expf(-v)); }
+
+INLINE float silu_derivative(float v) {
+    const float s = 1 / (1 + __expf(-v));
+    return s * (1 + v * (1 - s));
+}
 
 INLINE Eight fetch(const number* sequence, int token, int length) {
     Eight eight = {};
@@ -29,9 +46,11 @@ INLINE Eight fetch(const number* sequence, int token, int length) {
 }
 
 // Sequences first .. of one channel, divided by powers of two `sizes`, into a matrix (ROWS, 64) of float16.
-// All threads take part; the matrix and the sizes are ready when it returns. `largest` is scratch.
+// With `silu`, SiLU of them. All threads take part; the matrix and the sizes are ready when it returns. `largest` is
+// scratch.
 template <int WARPS>
-INLINE void load(const number* x, int first, int batch, int length, char* matrix, float* sizes, word* largest) {
+INLINE void load(
+    const number* x, int first, int batch, int length, char* matrix, float* sizes, word* largest, bool silu = false) {
     constexpr int THREADS = 32 * WARPS, EACH = PERIOD / 8 / THREADS;  // pieces of a sequence a thread
     Eight eights[SEQUENCES][EACH];
     if (threadIdx.x < SEQUENCES) largest[threadIdx.x] = 0;
@@ -43,9 +62,13 @@ INLINE void load(const number* x, int first, int batch, int length, char* matrix
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int token = 8 * (i * THREADS + threadIdx.x);
-            eights[s][i] = fetch(x + (long long)(first + s) * length, token, count);
+            Eight& eight = eights[s][i] = fetch(x + (long long)(first + s) * length, token, count);
+            if (silu)
 #pragma unroll
-            for (int k = 0; k < 8; k++) size = fmaxf(size, fabsf(real(eights[s][i].numbers()[k])));
+                for (int k = 0; k < 4; k++)
+                    put_pair(eight, k, silu_of(real(eight.numbers()[2 * k])), silu_of(real(eight.numbers()[2 * k + 1])));
+#pragma unroll
+            for (int k = 0; k < 8; k++) size = fmaxf(size, fabsf(real(eight.numbers()[k])));
         }
         const word most = __reduce_max_sync(EVERY_LANE, __float_as_uint(size));  // of bits, as positive numbers
         if (lane() == 0) atomicMax(largest + s, most);
@@ -68,22 +91,31 @@ INLINE void load(const number* x, int first, int batch, int length, char* matrix
     __syncthreads();
 }
 
-// The rows of a unit of y, which shared memory holds in 16 bits, to their sequences.
-INLINE void store(const char* matrix, number* y, int unit, int first, int batch, int length) {
+#if NUMBER != 2
+// The rows of a unit of y, which shared memory holds in 16 bits, to their sequences; times the derivative of SiLU at
+// those of `raw`, if there are any.
+INLINE void store(const char* matrix, number* y, const number* raw, int unit, int first, int batch, int length) {
 #pragma unroll
     for (int i = 0; i < UNIT_ROWS / 4; i++) {
         const int row = row_of(unit, 4 * i + lane() / 8), column = 8 * (lane() % 8);
         const int token = row * COLUMNS + column % COLUMNS, sequence = first + column / COLUMNS;
         if (sequence >= batch) continue;
         number* target = y + (long long)sequence * length;
-        const uint4 eight = *(const uint4*)(matrix + piece(row, column));
+        Eight eight = {*(const uint4*)(matrix + piece(row, column))};
+        if (raw) {
+            const Eight at = fetch(raw + (long long)sequence * length, token, length);
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                put_pair(eight, k, real(eight.numbers()[2 * k]) * silu_derivative(real(at.numbers()[2 * k])),
+                         real(eight.numbers()[2 * k + 1]) * silu_derivative(real(at.numbers()[2 * k + 1])));
+        }
 #if ALIGNED
-        if (token < length) *(uint4*)(target + token) = eight;
+        if (token < length) *(uint4*)(target + token) = eight.part[0];
 #else
-        const word words[4] = {eight.x, eight.y, eight.z, eight.w};
 #pragma unroll
         for (int k = 0; k < 8; k++)
-            if (token + k < length) target[token + k] = (number)(words[k / 2] >> (16 * (k % 2)));
+            if (token + k < length) target[token + k] = eight.numbers()[k];
 #endif
     }
 }
+#endif

@@ -37,11 +37,11 @@ INLINE float correlate(Pair (&of_x)[4], const Pair (&of_dy)[4], Table right) {
 }
 
 // The gradient by the coefficients of lags lowest .. lowest + lags - 1 where there is a single sequence a channel: what
-// `correlate` and `restore` give for many, without a way through global memory. A block for a channel, and a second one
+// `correlate` and `restore` give for many, without a way through global memory. With `silu`, of SiLU(x). A block for a channel, and a second one
 // for the lags below 0.
 extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WARPS) single(
     const number* x, const number* dy, Table left, Table back, const float2* factors, Table right, float* dt, int length,
-    int lags, int lowest) {
+    int lags, int lowest, int silu) {
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[2][1];
     SHARED word largest[1], largest_of_tiles;
@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WAR
     const long long start = (long long)channel * length;
     if (threadIdx.x == 0) largest_of_tiles = 0;
     Pair of_x[EACH][4];
-    load<PRODUCT_WARPS>(x + start, 0, 1, length, memory, sizes[0], largest);
+    load<PRODUCT_WARPS>(x + start, 0, 1, length, memory, sizes[0], largest, silu);
     word from = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll 1
     for (int i = 0; i < EACH; i++) begin(of_x[i], left, factors, from, tile_of(i));

@@ -145,6 +145,8 @@ inline word atomicMax(word* target, word value) {
 
 // Numbers
 
+inline float __expf(float value) { return std::exp(value); }
+
 template <class T>
 inline T __ldg(const T* pointer) {
     return *pointer;
