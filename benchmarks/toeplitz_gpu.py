@@ -4,7 +4,8 @@
                                       [--plot toeplitz.png]
 
 Causal, in bfloat16, on (tokens / N, N, dim) of channel-first storage; medians of device events, all in turns within one
-run, and all but the last two from CUDA graphs, so that nothing waits for a launch. `whole` is what a training step
+run, and all but the last two from CUDA graphs of ten calls, so that nothing waits for a launch, nor for the graph's own
+beginning. `whole` is what a training step
 does: positions, relative position encoder, decay, preparation, product; `ready` is what of it comes before the product.
 `official` is irfft(rfft(x, 2N) rfft(t, 2N)) over the tokens of (B, N, D) in float32, as in the paper's code, and
 `channel-first` the same over (D, B, N), both with coefficients at hand. `attention` is torch's scaled dot-product
@@ -37,20 +38,24 @@ from mixers.toeplitz.rpe import RelativePositionEncoder
 
 CUDA = torch.device("cuda")
 WARM_UP, REPEATS, HEADS = 3, 15, 8
-Calls = dict[str, Callable[[], object]]
+CALLS = 10
+"""Of one graph."""
+
+Timed = dict[str, tuple[Callable[[], object], int]]
+"""What is timed, and of how many calls it consists."""
 
 
-def medians(calls: Calls) -> dict[str, float]:
+def medians(timed: Timed) -> dict[str, float]:
     """Median milliseconds of each call, in turns."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(WARM_UP + REPEATS):
-        for name, call in calls.items():
-            times[name].append(milliseconds(call, CUDA))
+        for name, (call, count) in timed.items():
+            times[name].append(milliseconds(call, CUDA) / count)
     return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
 
 
-def captured(call: Callable[[], object]) -> Callable[[], object]:
-    """The call as a CUDA graph."""
+def captured(call: Callable[[], object]) -> tuple[Callable[[], object], int]:
+    """CALLS calls as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -59,8 +64,9 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        call()
-    return graph.replay
+        for _ in range(CALLS):
+            call()
+    return graph.replay, CALLS
 
 
 def transforms(coefficients: Tensor, x: Tensor, dim: int) -> Tensor:
@@ -122,14 +128,14 @@ def row(length: int, options: argparse.Namespace) -> dict[str, object]:
             "full attention": lambda: attention(False),
             "floor": lambda: copied.copy_(x),
         }
-        calls = {name: captured(call) for name, call in forward.items()}
+        timed = {name: captured(call) for name, call in forward.items()}
         exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
         y = toeplitz_matmul(prepared, x, causal=True).double()
     with_gradients = {"both": both, "official both": official_both, "attention both": attention_both}
-    calls |= {name: captured(call) for name, call in with_gradients.items()}
-    calls |= {"eager": whole, "both eager": both}
+    timed |= {name: captured(call) for name, call in with_gradients.items()}
+    timed |= {"eager": (whole, 1), "both eager": (both, 1)}
     error = ((y - exact).norm() / exact.norm()).item()
-    return {"N": length, "backend": backend, **medians(calls), "error": error}
+    return {"N": length, "backend": backend, **medians(timed), "error": error}
 
 
 def plot(path: Path, rows: list[dict], title: str) -> None:

@@ -65,17 +65,19 @@ class Monarch:
     def multiply(self, rows: Tensor) -> Tensor:
         from mixers.ops.kernels.monarch import product
 
-        return product(self.values, self.scale, rows, self.silu)
+        return product(self.values, self.scale, rows, False, self.silu)
 
     def gradients(
         self, dy: Tensor, rows: Tensor, of_coefficients: bool, of_x: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """By the coefficients and by x, where wanted."""
-        from mixers.ops.kernels.monarch import gradient, product_transposed
+        from mixers.ops.kernels.monarch import gradient, product
 
         dcoefficients = gradient(dy, rows, self.lowest, self.highest, self.silu) if of_coefficients else None
-        raw = rows if self.silu else None
-        return dcoefficients, product_transposed(self.values, self.scale, dy, raw) if of_x else None
+        if not of_x:
+            return dcoefficients, None
+        dx = product(self.values, self.scale, dy, True, False)
+        return dcoefficients, torch.ops.aten.silu_backward(dx, rows) if self.silu else dx
 
 
 def require_tensor_cores(backend: str, x: Tensor) -> None:

@@ -30,8 +30,7 @@ def products(dtype: torch.dtype, batch: int, length: int, channels: int, lowest:
     x, dy = torch.randn(2, channels, batch, length, device="cuda").to(dtype)
     made = monarch.spectrum(coefficients, lowest, length, dtype)
     for silu in (False, True):
-        monarch.product(*made, x, silu)
-        monarch.product_transposed(*made, dy, x if silu else None)
+        monarch.product(*made, x, not silu, silu)
         monarch.gradient(dy, x, lowest, length - 1, silu)
     if length <= 1001:
         tiles.product(*tiles.table(coefficients, lowest, dtype, False), x, lowest, length - 1)

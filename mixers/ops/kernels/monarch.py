@@ -259,49 +259,33 @@ def _empty_spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch", mutates_args=())
-def product(values: Tensor, scale: Tensor, x: Tensor, silu: bool) -> Tensor:
-    """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N), or SiLU(x)."""
-    return _product(values, scale, x, x, False, silu)
-
-
-@torch.library.custom_op("mixerzoo::toeplitz_monarch_transposed", mutates_args=())
-def product_transposed(values: Tensor, scale: Tensor, dy: Tensor, raw: Tensor | None) -> Tensor:
-    """The gradient by x (D, B, N) from that by y; with `raw`, that by raw where x = SiLU(raw)."""
-    return _product(values, scale, dy, dy if raw is None else raw, True, raw is not None)
-
-
-def _product(values: Tensor, scale: Tensor, x: Tensor, raw: Tensor, transposed: bool, silu: bool) -> Tensor:
+def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool) -> Tensor:
+    """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N), or SiLU(x); by the transposed matrix
+    if asked."""
     y = torch.empty_like(x)
     channels, batch, length = x.shape
-    form = _form_of(values, x, raw)
+    form = _form_of(values, x)
     read = form.tables(x.device)
     _kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
-        x, values, scale, read.left, read.back, read.factors, read.right, y, raw, batch, length, transposed, silu,
+        x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed, silu,
     )  # fmt: skip
     return y
 
 
 @product.register_fake
-def _like(values: Tensor, scale: Tensor, x: Tensor, silu: bool) -> Tensor:
+def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool) -> Tensor:
     return torch.empty_like(x)
 
 
-@product_transposed.register_fake
-def _like_transposed(values: Tensor, scale: Tensor, dy: Tensor, raw: Tensor | None) -> Tensor:
-    return torch.empty_like(dy)
+@register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch, get_raw=True)
+def _product_operations(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool, **rest) -> int:
+    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x).operations
 
 
-@register_flop_formula(
-    (torch.ops.mixerzoo.toeplitz_monarch, torch.ops.mixerzoo.toeplitz_monarch_transposed), get_raw=True
-)
-def _product_operations(values: Tensor, scale: Tensor, x: Tensor, *rest, **named) -> int:
-    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x, x).operations
-
-
-def _form_of(values: Tensor, x: Tensor, raw: Tensor) -> Form:
+def _form_of(values: Tensor, x: Tensor) -> Form:
     """By which a product is taken."""
-    return Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x) and _aligned(raw))
+    return Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())

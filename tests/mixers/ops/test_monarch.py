@@ -167,7 +167,7 @@ def test_the_products_of_transforms_are_counted():
         values, scale = monarch.spectrum(torch.empty(3, length, device="meta"), 0, length, dtype)
         assert (values.shape, scale.shape) == (shape, (3,))
         with FlopCounterMode(display=False) as counter:
-            assert monarch.product(values, scale, x, False).shape == x.shape
+            assert monarch.product(values, scale, x, False, False).shape == x.shape
             assert monarch.gradient(x, x, 1 - length, length - 1, False).shape == (3, 2 * length - 1)
         assert counter.get_total_flops() == 4 * 3 * 2 * each
 

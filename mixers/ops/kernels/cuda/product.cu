@@ -20,11 +20,11 @@ INLINE void filter(float (&re)[SEQUENCES][2][4], float (&im)[SEQUENCES][2][4], c
     }
 }
 
-// y = Re F^H (C F x), with the conjugate of C if `transposed`. With `silu`, of SiLU(x); or if `transposed` y times its
-// derivative at `raw`. A block for a group of sequences of a channel.
+// y = Re F^H (C F x), with the conjugate of C if `transposed`, and SiLU(x) with `silu`. A block for a group of sequences
+// of a channel.
 extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, (TWO_STEPS ? 8 : 12) / PRODUCT_WARPS) product(
     const number* x, const uint4* spectrum, const float* scale, Table left, Table back, const float2* factors,
-    Table right, number* y, const number* raw, int batch, int length, int transposed, int silu) {
+    Table right, number* y, int batch, int length, int transposed, int silu) {
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[SEQUENCES];
     SHARED word largest[SEQUENCES];
@@ -32,9 +32,8 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, (TWO_STEPS ? 8 
     const int groups = (batch + SEQUENCES - 1) / SEQUENCES;
     const int channel = blockIdx.x / groups, first = blockIdx.x % groups * SEQUENCES;
     const long long start = (long long)channel * batch * length;
-    const number* at = silu && transposed ? raw + start : nullptr;
     const word signs = transposed ? 0x80000000u : 0;  // of imaginary parts
-    load<PRODUCT_WARPS>(x + start, first, batch, length, memory, sizes, largest, silu && !transposed);
+    load<PRODUCT_WARPS>(x + start, first, batch, length, memory, sizes, largest, silu);
     const word spread_x = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll 1
     for (int index = warp(); index < TILES; index += PRODUCT_WARPS) {
@@ -80,11 +79,9 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, (TWO_STEPS ? 8 
                     const float one = sums[t][n][2 * r] * size, two = sums[t][n][2 * r + 1] * size;
 #if NUMBER == 2
                     const int token = row * COLUMNS + 8 * n % COLUMNS + 2 * (lane() % 4);
-                    const long long place = (long long)(first + sequence) * length + token;
-                    if (first + sequence < batch && token < length)
-                        y[start + place] = at ? one * silu_derivative(at[place]) : one;
-                    if (first + sequence < batch && token + 1 < length)
-                        y[start + place + 1] = at ? two * silu_derivative(at[place + 1]) : two;
+                    number* target = y + start + (long long)(first + sequence) * length + token;
+                    if (first + sequence < batch && token < length) target[0] = one;
+                    if (first + sequence < batch && token + 1 < length) target[1] = two;
 #else
                     *(word*)(memory + piece(row, 8 * n) + 4 * (lane() % 4)) = pack_numbers(one, two);
 #endif
@@ -92,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, (TWO_STEPS ? 8 
             }
 #if NUMBER != 2
         __syncwarp();
-        store(memory, y + start, at, unit, first, batch, length);
+        store(memory, y + start, unit, first, batch, length);
 #endif
     }
 }

@@ -1,4 +1,4 @@
-// Sequences of one channel into shared memory, and back; with SiLU(v) = v / (1 + exp(-v)) on the way.
+// Sequences of one channel into shared memory, and back.
 
 #pragma once
 #include "left.cuh"
@@ -23,12 +23,7 @@ INLINE void put_pair(Eight& eight, int k, float one, float two) {
 #endif
 }
 
-INLINE float silu_of(float v) { return v / (1 + __expf(-v)); }
-
-INLINE float silu_derivative(float v) {
-    const float s = 1 / (1 + __expf(-v));
-    return s * (1 + v * (1 - s));
-}
+INLINE float silu_of(float v) { return __fdividef(v, 1 + __expf(-v)); }  // SiLU
 
 INLINE Eight fetch(const number* sequence, int token, int length) {
     Eight eight = {};
@@ -92,23 +87,15 @@ INLINE void load(
 }
 
 #if NUMBER != 2
-// The rows of a unit of y, which shared memory holds in 16 bits, to their sequences; times the derivative of SiLU at
-// those of `raw`, if there are any.
-INLINE void store(const char* matrix, number* y, const number* raw, int unit, int first, int batch, int length) {
+// The rows of a unit of y, which shared memory holds in 16 bits, to their sequences.
+INLINE void store(const char* matrix, number* y, int unit, int first, int batch, int length) {
 #pragma unroll
     for (int i = 0; i < UNIT_ROWS / 4; i++) {
         const int row = row_of(unit, 4 * i + lane() / 8), column = 8 * (lane() % 8);
         const int token = row * COLUMNS + column % COLUMNS, sequence = first + column / COLUMNS;
         if (sequence >= batch) continue;
         number* target = y + (long long)sequence * length;
-        Eight eight = {*(const uint4*)(matrix + piece(row, column))};
-        if (raw) {
-            const Eight at = fetch(raw + (long long)sequence * length, token, length);
-#pragma unroll
-            for (int k = 0; k < 4; k++)
-                put_pair(eight, k, real(eight.numbers()[2 * k]) * silu_derivative(real(at.numbers()[2 * k])),
-                         real(eight.numbers()[2 * k + 1]) * silu_derivative(real(at.numbers()[2 * k + 1])));
-        }
+        const Eight eight = {*(const uint4*)(matrix + piece(row, column))};
 #if ALIGNED
         if (token < length) *(uint4*)(target + token) = eight.part[0];
 #else

@@ -146,6 +146,7 @@ inline word atomicMax(word* target, word value) {
 // Numbers
 
 inline float __expf(float value) { return std::exp(value); }
+inline float __fdividef(float a, float b) { return std::fabs(b) > 0x1p126f ? 0 * a : a / b; }
 
 template <class T>
 inline T __ldg(const T* pointer) {
