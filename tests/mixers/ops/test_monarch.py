@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mixers.ops import tensor_cores
 from mixers.ops.kernels import monarch
 from mixers.ops.kernels.program import compiled
+from mixers.ops.kernels.tables import Tables, tables
 from mixers.ops.tensor_cores import longest_monarch, require_monarch
 from mixers.ops.toeplitz import prepare, toeplitz_matmul
 
@@ -50,9 +51,9 @@ def two_steps(table: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tenso
     return table[:size], torch.stack([entries(pair, True) for pair in pairs])
 
 
-def right_matrices(tables: monarch.Tables, columns: int, index: int) -> list[torch.Tensor]:
+def right_matrices(read: Tables, columns: int, index: int) -> list[torch.Tensor]:
     """One of the matrices from the right, or of their transposes behind them, in two parts."""
-    parts = tables.right.reshape(2, columns // 8, 1, 1, 2, 32, 4, 2)
+    parts = read.right.reshape(2, columns // 8, 1, 1, 2, 32, 4, 2)
     return [entries(part[index], False) for part in parts]
 
 
@@ -68,29 +69,29 @@ def size_of(rounded: torch.Tensor, rest: torch.Tensor, exact: torch.Tensor) -> t
 @pytest.mark.parametrize(("rows", "columns"), monarch.SIDES)
 def test_tables_hold_the_matrices_and_what_rounding_left(rows, columns):
     g, a, d, chunks = torch.arange(rows)[:, None], torch.arange(rows), torch.arange(16), columns // 16
-    tables = monarch.tables(rows, columns, False, CPU)
-    left = [entries(part, True) for part in tables.left.reshape(2, rows // 16, rows // 16, 2, 32, 4, 2)]
-    back = entries(tables.back.reshape(rows // 16, rows // 16, 2, 32, 4, 2), True)
+    read = tables(rows, columns, False, CPU)
+    left = [entries(part, True) for part in read.left.reshape(2, rows // 16, rows // 16, 2, 32, 4, 2)]
+    back = entries(read.back.reshape(rows // 16, rows // 16, 2, 32, 4, 2), True)
     torch.testing.assert_close(back, left[0].T, rtol=0, atol=0)
     sizes = {"left": size_of(*left, waves((4 * g + 1) * a, 4 * rows))}
     for k in range(chunks):
-        right, transposed = (right_matrices(tables, columns, first + k) for first in (0, chunks))
+        right, transposed = (right_matrices(read, columns, first + k) for first in (0, chunks))
         sizes["right"] = size_of(*right, waves(d[:, None] * (k + chunks * d), columns))
         for one, other in zip(right, transposed, strict=True):
             torch.testing.assert_close(one, other.T, rtol=0, atol=0)
-    factors = torch.view_as_complex(tables.factors)
+    factors = torch.view_as_complex(read.factors)
     exact = waves((4 * g + 1) * torch.tensor([0, 2, 4, 6, 1, 8]), 4 * rows * columns)
     torch.testing.assert_close(factors.to(torch.complex128), exact, rtol=0, atol=1e-7)
     root = math.sqrt(rows * columns)
     whole = (sizes["left"] * sizes["right"] / chunks**0.5 * root).item()
-    assert tables.root == pytest.approx(root / whole**3, rel=1e-4)
+    assert read.root == pytest.approx(root / whole**3, rel=1e-4)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [sides for sides in monarch.SIDES if sides[0] > 64])
 def test_tables_of_two_steps_hold_the_matrix_from_the_left(rows, columns):
     """Of a = 16 p + q and g = u + R / 16 v, in tiles u of 16 rows v."""
-    tables, count = monarch.tables(rows, columns, True, CPU), rows // 16
-    (outer, inner), (outer_back, inner_back) = (two_steps(table, rows) for table in (tables.left, tables.back))
+    read, count = tables(rows, columns, True, CPU), rows // 16
+    (outer, inner), (outer_back, inner_back) = (two_steps(table, rows) for table in (read.left, read.back))
     tiles = (max(count // 8, 1), max(count // 16, 1))
     outer = real_entries(outer.reshape(*tiles, 32, 4, 2), True)
     torch.testing.assert_close(real_entries(outer_back.reshape(*tiles[::-1], 32, 4, 2), True), outer.T, rtol=0, atol=0)
@@ -104,11 +105,11 @@ def test_tables_of_two_steps_hold_the_matrix_from_the_left(rows, columns):
     size = (whole / exact).real.mean()
     torch.testing.assert_close(whole, exact * size, rtol=0, atol=2**-10 * size.item())
     assert 0.5 <= size * rows**0.5 <= 2
-    factors = torch.view_as_complex(tables.factors)[:, 4].to(torch.complex128)  # of b = 1
+    factors = torch.view_as_complex(read.factors)[:, 4].to(torch.complex128)  # of b = 1
     torch.testing.assert_close(factors, waves(4 * g[:, 0] + 1, 4 * rows * columns), rtol=0, atol=1e-7)
-    right = size_of(*right_matrices(tables, columns, 0), waves(torch.arange(16)[:, None] * torch.arange(16), 16))
+    right = size_of(*right_matrices(read, columns, 0), waves(torch.arange(16)[:, None] * torch.arange(16), 16))
     root = math.sqrt(rows * columns)
-    assert tables.root == pytest.approx(root / (size * right / (columns // 16) ** 0.5 * root).item() ** 3, rel=1e-3)
+    assert read.root == pytest.approx(root / (size * right / (columns // 16) ** 0.5 * root).item() ** 3, rel=1e-3)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -116,11 +117,11 @@ def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     """The definition of `monarch.py` in complex numbers, with what the kernels read: y, and the root of both scales."""
     rows, columns = 64, 32
     period = rows * columns
-    tables = monarch.tables(rows, columns, False, CPU)
-    left = entries(tables.left.reshape(2, 4, 4, 2, 32, 4, 2)[0], True)
+    read = tables(rows, columns, False, CPU)
+    left = entries(read.left.reshape(2, 4, 4, 2, 32, 4, 2)[0], True)
     right = torch.zeros(columns, columns, dtype=torch.complex128)
     for k in range(2):  # chunks of 16 columns, and their sum and difference
-        matrix = right_matrices(tables, columns, k)[0] / 2**0.5
+        matrix = right_matrices(read, columns, k)[0] / 2**0.5
         right[:16, k::2], right[16:, k::2] = matrix, (-1) ** k * matrix
     factors = waves((4 * torch.arange(rows)[:, None] + 1) * torch.arange(columns), 4 * period)
     coefficients = torch.randn(period if causal else 2 * period - 1, dtype=torch.float64)
@@ -133,7 +134,7 @@ def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     spectrum = transform(above)
     if not causal:
         spectrum = spectrum + 1j * transform(torch.cat([torch.zeros(1), coefficients[: period - 1]]))
-    y = (left.conj().T @ ((tables.root * spectrum * transform(x)) @ right.conj() * factors.conj())).real.flatten()
+    y = (left.conj().T @ ((read.root * spectrum * transform(x)) @ right.conj() * factors.conj())).real.flatten()
     expected = toeplitz_matmul(coefficients[:, None], x[None, :, None], causal=causal, backend="fft")[0, :, 0]
     assert (y - expected).norm() <= 1e-3 * expected.norm()
 
