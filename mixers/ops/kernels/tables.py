@@ -1,5 +1,5 @@
-"""What the kernels of `monarch.py` read beside x, as it lies in registers: the matrices of a transform of P = R S tokens,
-and factors."""
+"""What the kernels of `monarch.py` read beside x, as it lies in registers: factors, and the matrices of a transform of
+P = R S tokens."""
 
 import functools
 import math
