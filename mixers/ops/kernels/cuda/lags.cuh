@@ -22,7 +22,7 @@ INLINE void store_lags(float* dt, Table back, word z, int lags, int lowest, bool
 #pragma unroll
             for (int n = 0; n < PIECES; n++)
 #pragma unroll
-                for (int k = 0; k < (UNIT_ROWS == 8 ? 2 : 4); k++) {
+                for (int k = 0; k < 4; k++) {
                     const int row = row_of(unit, 16 * t + 8 * (k / 2) + lane() / 4);
                     const int lag = row * COLUMNS + 8 * n + 2 * (lane() % 4) + k % 2 + shift;
                     if (lag >= 0 && lag < end) dt[lag] = y[t][n][k] * ROOT * size;
