@@ -25,8 +25,12 @@ def one_pass(u: Tensor, x: Tensor) -> Tensor:
 
 
 def silu_gate_halves(halves: Tensor) -> Tensor:
-    """SiLU(u) * x (..., W) for u and x side by side, (..., 2 W); by kernels on a GPU, where `halves_in_one_pass` can
-    be."""
+    """SiLU(u) * x (..., W) for u and x side by side, (..., 2 W); on a GPU by kernels, where `halves_in_one_pass` can.
+
+    Raises ValueError for an odd last side.
+    """
+    if halves.shape[-1] % 2:
+        raise ValueError(f"u and x must lie side by side, (..., 2 W): {halves.shape[-1]} numbers have no halves")
     if halves.is_cuda and _rows(halves):
         return halves_in_one_pass(halves)
     u, x = halves.chunk(2, dim=-1)

@@ -5,7 +5,6 @@ Shapes: B batch, N length, D channels, lags lowest .. highest; rows are (D, B, N
 
 from __future__ import annotations
 
-import functools
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mixers.ops.capability import ROOMY, capability
 from mixers.ops.circular import by_channel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -118,24 +118,12 @@ def require_monarch(length: int, dtype: torch.dtype, device: torch.device) -> No
 
 def longest_monarch(device: torch.device) -> int:
     """The most tokens whose transform the chip holds: half of its 32,768 where a block has less than 192 KB."""
-    return 32_768 if capability(device)[0] in (9, 10) else 16_384
+    return 32_768 if capability(device)[0] in ROOMY else 16_384
 
 
 def rounds_float32() -> bool:
     """Whether torch may round the inputs of products of float32 numbers."""
     return torch.get_float32_matmul_precision() != "highest"
-
-
-def capability(device: torch.device) -> tuple[int, int]:
-    """Of a GPU, such as (9, 0) for Hopper."""
-    compiling = torch.compiler.is_compiling()  # it asks once, and knows no cached functions
-    return torch.cuda.get_device_capability(device) if compiling else _asked_capability(device)
-
-
-@functools.cache
-def _asked_capability(device: torch.device) -> tuple[int, int]:
-    """Asking a device takes longer than a product."""
-    return torch.cuda.get_device_capability(device)
 
 
 def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:

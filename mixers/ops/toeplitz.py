@@ -81,20 +81,20 @@ def toeplitz_matmul(
         _check_prepared(coefficients, x, causal, backend)
     else:
         _check_coefficients(coefficients, x, causal)
-    if silu and not _monarch(coefficients, x, backend):
-        x = F.silu(x)
     if x.numel() == 0:
         return x * _any_row(coefficients).to(x.dtype)  # empty, and still a function of both
     if isinstance(coefficients, Tensor):
         chosen = toeplitz_backend(backend, x)
         if chosen == "dense":
-            return _dense(coefficients, x, causal)
+            return _dense(coefficients, F.silu(x) if silu else x, causal)
         coefficients = prepare(coefficients, x.shape[1], x.dtype, backend=chosen)
     kernel = coefficients.kernel
+    if isinstance(kernel, Monarch):
+        return kernel_product(coefficients.coefficients, replace(kernel, silu=silu), x)
+    if silu:
+        x = F.silu(x)
     if isinstance(kernel, Spectrum):
         return circular_product(kernel.values, x, kernel.size)
-    if isinstance(kernel, Monarch):
-        kernel = replace(kernel, silu=silu)
     return kernel_product(coefficients.coefficients, kernel, x)
 
 
@@ -205,12 +205,6 @@ def _check_prepared(prepared: Prepared, x: Tensor, causal: bool, backend: str) -
         require_monarch(length, x.dtype, x.device)
     if made_for == "fft" and torch.promote_types(wide(x), precision) != precision:
         raise ValueError(f"the coefficients were prepared in {precision}, which is too narrow for x of {x.dtype}")
-
-
-def _monarch(coefficients: Tensor | Prepared, x: Tensor, backend: str) -> bool:
-    """Whether the product is by transforms on tensor cores."""
-    prepared = isinstance(coefficients, Prepared)
-    return (coefficients.backend if prepared else toeplitz_backend(backend, x)) == "monarch"
 
 
 def _any_row(coefficients: Tensor | Prepared) -> Tensor:

@@ -72,7 +72,7 @@ class Gated(nn.Module):
             gated = silu_gate(gate, mixed) if self.silu else self.activation(gate) * mixed
             return gated.permute(2, 0, 1).flatten(1).T  # (B N, E)
 
-        # the gate keeps u and v', from which one pass on a GPU makes them again
+        # the gate keeps what they are made of, and on a GPU it takes one pass
         rows_now = rows()
         again = self.silu and gate.is_cuda and not torch.compiler.is_compiling()
         with computed_again(rows_now, rows) if again else nullcontext():

@@ -118,11 +118,11 @@ def test_the_unit_is_compiled_whole(length: int):
 
 
 @pytest.mark.parametrize("learned", [True, False])
-@pytest.mark.parametrize("length", [1, 77, 2048])
-def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, learned: bool):
+@pytest.mark.parametrize(("length", "width"), [(1, 64), (77, 128), (2048, 64), (3000, 40), (9000, 64), (9000, 100)])
+def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, width: int, learned: bool):
     """With the gradients of every parameter, relative errors in the whole."""
     torch.manual_seed(0)
-    mixer = build("tno", 300, causal=False, learn_decay=learned, decay=0.9)
+    mixer = build("tno", 300, causal=False, learn_decay=learned, decay=0.9, rpe_width=width)
     weight, results = torch.randn(2 * length - 1, 300), []
     for device in ("cpu", "cuda"):
         module = copy.deepcopy(mixer).to(device)

@@ -9,29 +9,47 @@ A tile of lags goes through all layers on chip: separate operations would take l
 Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, D channels.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from mixers.ops.capability import ROOMY, capability
+
 CHANNELS, PROGRAMS = 128, 256
 """Channels a tile of `encode`, and how many programs it should have: each computes the inner layers for itself, so it
 writes as many tiles as leaves a large GPU enough to do."""
 
-LAST_CHANNELS, SUMMED = 128, 64
-"""The channels of a program for the last layer's gradients, and the lags that it and that for an inner layer take at a
-time."""
+SUMMED = 64
+"""The lags that a program for the gradients of a layer takes at a time."""
 
 
-def lags_together(count: int) -> int:
-    """Lags a tile: few where there are few, else most of a GPU would wait."""
-    return 16 if count < 4096 else 32 if count < 16_384 else 128
+@dataclass(frozen=True)
+class Plan:
+    """How large the programs are. Their memory on chip is what limits them: with room for it they read ahead."""
+
+    lags: int
+    """A tile: few where there are few, else most of a GPU would wait."""
+    warps: int
+    backward_channels: int
+    last_channels: int
+    stages: int
 
 
-def warps(together: int) -> int:
-    """Of a program for so many lags."""
-    return 4 if together < 128 else 8
+def plan(count: int, padded: int, roomy: bool) -> Plan:
+    """For `count` lags and layers of `padded` width; a `roomy` GPU has 227 KB a program, another may have 99."""
+    if not roomy or padded > 64:
+        return Plan(lags=16 if count < 4096 else 32, warps=4, backward_channels=64, last_channels=64, stages=1)
+    if count < 16_384:
+        return Plan(lags=16 if count < 4096 else 32, warps=4, backward_channels=64, last_channels=128, stages=3)
+    return Plan(lags=128, warps=8, backward_channels=32, last_channels=128, stages=3)
+
+
+def _plan(lags: Tensor, padded: int) -> Plan:
+    return plan(len(lags), padded, lags.is_cuda and capability(lags.device)[0] in ROOMY)
 
 
 def tiles_together(channels: int, lags_programs: int) -> int:
@@ -64,15 +82,17 @@ def encode(
     """
     coefficients, hidden = _empty(lags, divisor, log_decay, first, weights, biases, last, last_bias)
     channels, width = last.shape
-    together = lags_together(len(lags))
-    programs = triton.cdiv(len(lags), together)
+    padded = _padded(width)
+    chosen = _plan(lags, padded)
+    programs = triton.cdiv(len(lags), chosen.lags)
     group = tiles_together(channels, programs)
     grid = (programs, triton.cdiv(channels, CHANNELS * group))
     with torch.cuda.device_of(lags):
         _encode[grid](
             lags, log_decay, first, weights, biases, last, last_bias, coefficients, hidden,
             len(lags), width, len(weights), channels, divisor,
-            LAGS=together, PADDED=_padded(width), CHANNELS=CHANNELS, GROUP=group, num_warps=warps(together),
+            LAGS=chosen.lags, PADDED=padded, CHANNELS=CHANNELS, GROUP=group,
+            num_warps=chosen.warps, num_stages=chosen.stages,
         )  # fmt: skip
     return coefficients, hidden
 
@@ -158,22 +178,23 @@ def gradients(
     """The gradients of the inner layers (L + 1, P, P + 1) and of the last one (D, P + 1), from that by the coefficients
     (D, M): by the weights and, in the last column, by the bias. Layer 0 has one column of weights."""
     (layers, count, width), channels = hidden.shape, len(last)
-    dhidden, parts, together = torch.empty_like(hidden), splits(count), lags_together(count)
+    dhidden, parts, padded = torch.empty_like(hidden), splits(count), _padded(width)
+    chosen = _plan(lags, padded)
     dinner = hidden.new_empty(parts, layers, width, width + 1)
     dlast = hidden.new_empty(parts, channels, width + 1)
-    padded = _padded(width)
     with torch.cuda.device_of(lags):
-        _gradients[(triton.cdiv(count, together),)](
+        _gradients[(triton.cdiv(count, chosen.lags),)](
             dcoefficients, lags, log_decay, weights, last, hidden, dhidden, count, width, layers - 1, channels,
-            LAGS=together, PADDED=padded, CHANNELS=64 if together < 128 else 32, num_warps=warps(together),
+            LAGS=chosen.lags, PADDED=padded, CHANNELS=chosen.backward_channels,
+            num_warps=chosen.warps, num_stages=chosen.stages,
         )  # fmt: skip
         _inner_gradients[(layers, parts)](
             dhidden, hidden, lags, dinner, count, width, layers, divisor,
-            LAGS=SUMMED, PADDED=padded, num_warps=4,
+            LAGS=SUMMED, PADDED=padded, num_warps=4, num_stages=chosen.stages,
         )  # fmt: skip
-        _last_gradients[(triton.cdiv(channels, LAST_CHANNELS), parts)](
+        _last_gradients[(triton.cdiv(channels, chosen.last_channels), parts)](
             dcoefficients, lags, log_decay, hidden[-1], dlast, count, width, channels,
-            LAGS=SUMMED, PADDED=padded, CHANNELS=LAST_CHANNELS, num_warps=8,
+            LAGS=SUMMED, PADDED=padded, CHANNELS=chosen.last_channels, num_warps=8, num_stages=chosen.stages,
         )  # fmt: skip
     return dinner.sum(0), dlast.sum(0)
 

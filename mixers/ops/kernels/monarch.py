@@ -1,5 +1,6 @@
 """The Toeplitz product of up to 32,768 tokens by transforms on tensor cores: one kernel, which with the conjugate gives
-the gradient by x, and two for that by the coefficients. They are CUDA C++, in the folder `cuda`.
+the gradient by x, and two for that by the coefficients, or one for single sequences. They are CUDA C++, in the folder
+`cuda`.
 
 With w_f = exp(-2 pi i (f + 1/4) / P), f < P, w_f^P = -i: what wraps around P tokens is imaginary. So
 
@@ -160,7 +161,7 @@ def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bo
     if asked."""
     y = torch.empty_like(x)
     channels, batch, length = x.shape
-    form = _form_of(values, x)
+    form = _form_of(values, x.dtype, _aligned(x))
     read = form.tables(x.device)
     _kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
@@ -176,12 +177,12 @@ def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool
 
 @register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch, get_raw=True)
 def _product_operations(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool, **rest) -> int:
-    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x).operations
+    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x.dtype, True).operations
 
 
-def _form_of(values: Tensor, x: Tensor) -> Form:
+def _form_of(values: Tensor, dtype: torch.dtype, aligned: bool) -> Form:
     """By which a product is taken."""
-    return Form(16 * values.shape[1], 16 * values.shape[2], x.dtype, _aligned(x))
+    return Form(16 * values.shape[1], 16 * values.shape[2], dtype, aligned)
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())
@@ -190,10 +191,10 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Te
     SiLU(x)."""
     dt = _lags(dy, x, lowest, highest, silu)
     channels, batch, length = x.shape
-    form = _form_of_gradient(dy, x, lowest, highest)
+    form = Form(*_sides_of(lowest, highest), x.dtype, _aligned(x) and _aligned(dy))
     read = form.tables(x.device)
     parts = 1 + (lowest < 0)
-    if batch == 1 and form.columns == 64:
+    if batch == 1 and form.sequences == 1:  # no block of columns is shared
         _kernel("single", form, x.device)(
             (channels * parts,),
             x, dy, read.left, read.back, read.factors, read.right, dt, length, dt.shape[1], lowest, silu,
@@ -220,11 +221,11 @@ def _lags(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Tenso
 
 @register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch_gradient, get_raw=True)
 def _gradient_operations(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool, **rest) -> int:
-    return 2 * x.shape[0] * x.shape[1] * _form_of_gradient(dy, x, lowest, highest).operations
+    return 2 * x.shape[0] * x.shape[1] * Form(*_sides_of(lowest, highest), x.dtype, True).operations
 
 
-def _form_of_gradient(dy: Tensor, x: Tensor, lowest: int, highest: int) -> Form:
-    return Form(*sides(max(highest, -lowest) + 1), x.dtype, _aligned(x) and _aligned(dy))
+def _sides_of(lowest: int, highest: int) -> tuple[int, int]:
+    return sides(max(highest, -lowest) + 1)
 
 
 def _aligned(x: Tensor) -> bool:

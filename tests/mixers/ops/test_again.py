@@ -44,6 +44,16 @@ def test_what_is_computed_again_is_not_kept():
     assert [storage.expired() for _, storage in results] == [False, True]
 
 
+def test_other_views_of_the_same_memory_are_kept():
+    """A transposed one, and another part."""
+    both, weight = torch.randn(2, 5, 5), torch.randn(5, 5, requires_grad=True)
+    one, other = both
+    with computed_again(one, lambda: torch.zeros(5, 5)):
+        y = one.T @ weight + other @ weight
+    (found,) = torch.autograd.grad(y.sum(), weight)
+    torch.testing.assert_close(found, (one.T + other).T @ torch.ones(5, 5))
+
+
 def test_what_else_is_kept_stays():
     x, weight = torch.randn(5, 5, requires_grad=True), torch.randn(5, 5, requires_grad=True)
     hidden = x.sin()

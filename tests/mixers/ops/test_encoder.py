@@ -1,5 +1,10 @@
 """The fused relative position encoder is its definition, with first and second derivatives (triton's interpreter)."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,3 +65,49 @@ def test_operations_are_counted_once():
     with FlopCounterMode(display=False) as counter:
         encode(lags, 1.0, *parameters).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 20 * 16 * (2 * 16 + 5)  # forward and two gradients
+
+
+COMPILE = """
+import json, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from mixers.ops.kernels import encoder
+
+def shared(kernel, target, warps, stages, **constants):
+    kinds = {"divisor": "fp32", **dict.fromkeys(("count", "width", "layers", "channels"), "i32")}
+    names = kernel.arg_names
+    types = {name: "constexpr" if name in constants else kinds.get(name, "*fp32") for name in names}
+    given = {(names.index(name),): value for name, value in constants.items()}
+    aligned = {(place,): [["tt.divisibility", 16]] for place, name in enumerate(names) if types[name] in ("*fp32", "i32")}
+    source = ASTSource(kernel, types, constexprs=given, attrs=aligned)
+    return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages}).metadata.shared
+
+architecture, count, padded, roomy = json.loads(sys.argv[1])
+plan, target = encoder.plan(count, padded, roomy), GPUTarget("cuda", architecture, 32)
+tiles = {"PADDED": padded, "LAGS": plan.lags}
+parts = {"PADDED": padded, "LAGS": encoder.SUMMED}
+print(max(
+    shared(encoder._encode, target, plan.warps, plan.stages, **tiles, CHANNELS=encoder.CHANNELS, GROUP=4),
+    shared(encoder._gradients, target, plan.warps, plan.stages, **tiles, CHANNELS=plan.backward_channels),
+    shared(encoder._inner_gradients, target, 4, plan.stages, **parts),
+    shared(encoder._last_gradients, target, 8, plan.stages, **parts, CHANNELS=plan.last_channels),
+))
+"""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "count", "padded", "roomy", "limit"),
+    [
+        (89, 40_000, 128, False, 99),
+        (80, 1000, 64, False, 99),
+        (90, 40_000, 64, True, 227),
+        (90, 40_000, 128, True, 227),
+    ],
+)
+def test_programs_have_the_memory_that_they_need(architecture, count, padded, roomy, limit):
+    """Compiled by triton for GPUs that may be absent; `limit` in KB."""
+    arguments = [sys.executable, "-c", COMPILE, json.dumps([architecture, count, padded, roomy])]
+    done = subprocess.run(arguments, env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 1024 < int(done.stdout) <= 1024 * limit

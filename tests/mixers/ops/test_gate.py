@@ -95,3 +95,5 @@ def test_halves_that_it_cannot_take_are_refused():
     for halves in (rows.double(), rows[:, :9], rows[:, :8], rows[:0]):
         with pytest.raises(ValueError, match="side by side"):
             halves_in_one_pass(halves)
+    with pytest.raises(ValueError, match="3 numbers have no halves"):
+        silu_gate_halves(rows[:, :3])

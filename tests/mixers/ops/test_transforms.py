@@ -78,11 +78,17 @@ def test_every_size_of_transform(batch, length, dim, dtype, causal, device):
         *((1, 4096, torch.float16), (1, 5000, torch.bfloat16), (2, 4099, torch.bfloat16)),
     ],
 )
-def test_silu_on_the_way(batch, length, dtype, device):
+@pytest.mark.parametrize("causal", [True, False])
+def test_silu_on_the_way(batch, length, dtype, causal, device):
     """Of x, and in its gradients; of numbers too large for exp as well."""
-    coefficients, x, weight = tensors(batch, length, 1, True, dtype, device)
+    coefficients, x, weight = tensors(batch, length, 1, causal, dtype, device)
     x[:, ::100] *= 100
-    expect_exact(coefficients, x, weight, causal=True, tolerance=1.2 * TOLERANCE[dtype], silu=True)
+    expect_exact(coefficients, x, weight, causal=causal, tolerance=1.2 * TOLERANCE[dtype], silu=True)
+    if length > 600:
+        return
+    prepared = prepare(coefficients, length, dtype, backend="monarch")
+    y = toeplitz_matmul(prepared, x, causal=causal, silu=True)
+    assert torch.equal(y, toeplitz_matmul(coefficients, x, causal=causal, backend="monarch", silu=True))
 
 
 def test_the_longest_sequences(device):
@@ -134,6 +140,13 @@ def test_permission_to_round_float32_is_asked_in_every_product(device):
             toeplitz_matmul(prepared, x, causal=True)
     finally:
         torch.set_float32_matmul_precision("high")
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_gradient_by_coefficients_of_large_and_small_numbers_does_not_overflow_on_its_way(batch, device):
+    coefficients, x, weight = tensors(batch, 2049, 1, True, torch.bfloat16, device)
+    expect = {"causal": True, "tolerance": 4e-3}
+    expect_exact(coefficients / 100, (x * 3e37).clamp(-3e38, 3e38), (weight * 1e-38).bfloat16(), **expect)
 
 
 @pytest.mark.parametrize(("size", "size_of_x"), [(1e-8, 6e37), (1e3, 1e-39)])

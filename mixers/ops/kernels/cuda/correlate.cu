@@ -1,8 +1,8 @@
 #include "sequences.cuh"
 #include "transforms.cuh"
 
-// The sum of F dy conj(F x) over sequences, as left operands, each tile divided by a power of two; with `silu`, of SiLU(x). A block for
-// CORRELATE_WARPS tiles of a channel.
+// The sum of F dy conj(F x) over sequences, as left operands, each tile divided by a power of two; with `silu`, of
+// SiLU(x). A block for CORRELATE_WARPS tiles of a channel.
 extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, 8 / CORRELATE_WARPS) correlate(
     const number* x, const number* dy, Table left, const float2* factors, Table right, uint4* sums, float* sizes_of_sums,
     int batch, int length, int silu) {
@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, 8 / CORRELATE
                 for (int h = 0; h < 2; h++)
 #pragma unroll
                     for (int k = 0; k < 4; k++) {
-                        const float2 product = times({a[s][h][k], -b[s][h][k]}, {c[s][h][k], d[s][h][k]});
+                        const float2 product = times_conjugate({c[s][h][k], d[s][h][k]}, {a[s][h][k], b[s][h][k]});
                         re[chunk][h][k] += product.x * size;
                         im[chunk][h][k] += product.y * size;
                     }
@@ -43,7 +43,8 @@ extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, 8 / CORRELATE
 #pragma unroll
     for (int chunk = 0; chunk < CHUNKS; chunk++)
 #pragma unroll
-        for (int k = 0; k < 8; k++) most = fmaxf(fmaxf(most, fabsf(re[chunk][k / 4][k % 4])), fabsf(im[chunk][k / 4][k % 4]));
+        for (int k = 0; k < 8; k++)
+            most = fmaxf(fmaxf(most, fabsf(re[chunk][k / 4][k % 4])), fabsf(im[chunk][k / 4][k % 4]));
     const float size = power_of_two(__reduce_max_sync(EVERY_LANE, __float_as_uint(most))), factor = inverse(size);
     if (lane() == 0) sizes_of_sums[tile] = size;
 #pragma unroll

@@ -1,7 +1,7 @@
 // The last step of the gradient by the coefficients, of lags lowest .. lowest + lags - 1.
 
 #pragma once
-#include "left.cuh"
+#include "transforms.cuh"
 
 // Frequencies whose transform back is real, of lags 0 and up; or, of a lag below 0, which is imaginary, at P + lag.
 INLINE Pair of_lags(const Pair& frequencies, bool below) {
@@ -11,7 +11,6 @@ INLINE Pair of_lags(const Pair& frequencies, bool below) {
 // From z, times `size`.
 template <int WARPS>
 INLINE void store_lags(float* dt, Table back, word z, int lags, int lowest, bool below, float size) {
-    constexpr int PIECES = COLUMNS / 8;
     const int shift = below ? -PERIOD - lowest : -lowest, end = below ? -lowest : lags;
 #pragma unroll 1
     for (int unit = warp(); unit < UNITS; unit += WARPS) {

@@ -26,15 +26,16 @@ INLINE Pair conjugate(const Pair& a) { return {a.re, negative(a.im)}; }
 
 constexpr int OUTER = ROWS / 16;
 constexpr bool SMALL = TWO_STEPS && OUTER == 8;  // then u has half a tile, and its real and imaginary parts share one
-constexpr int P_TILES = OUTER < 16 ? 1 : OUTER / 16, U_TILES = OUTER < 16 ? 1 : OUTER / 8;  // of real and imaginary parts in turns
+constexpr int P_TILES = OUTER < 16 ? 1 : OUTER / 16, U_TILES = OUTER < 16 ? 1 : OUTER / 8;  // these of both parts in turns
 constexpr int OUTER_TABLE = 32 * P_TILES * U_TILES;  // the inner matrices stand behind the outer one
 
 // Rows that a warp makes of the transpose together, in tiles of 16: those of one q, or neighbours.
-constexpr int UNITS = TWO_STEPS ? 16 : ROWS / 32, UNIT_ROWS = ROWS / UNITS, UNIT_TILES = TWO_STEPS ? P_TILES : 2;
+constexpr int UNITS = TWO_STEPS ? 16 : ROWS / 32;
+constexpr int UNIT_ROWS = ROWS / UNITS, UNIT_TILES = TWO_STEPS ? P_TILES : 2;
 
 INLINE int row_of(int unit, int i) { return TWO_STEPS ? 16 * i + unit : 32 * unit + i; }
 
-// At once: (re, im) += the matrix times x, or i x. A tile of 16 rows, and PIECES of 8 columns.
+// At once: (re, im) += the matrix times x, or i x. A tile of 16 rows, and EIGHTS pieces of 8 columns.
 template <int EIGHTS, bool TIMES_I>
 INLINE void at_once(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left, word x, int tile) {
 #pragma unroll 8
@@ -107,12 +108,12 @@ INLINE word spread(Table left, char* x) {
 
 // A tile of the matrix from the left times sequences, or i times them, which are spread; EIGHTS is 8 in two steps.
 template <int EIGHTS, bool TIMES_I>
-INLINE void from_left(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left, word spread, int tile) {
-    if (!TWO_STEPS) return at_once<EIGHTS, TIMES_I>(re, im, left, spread, tile);
+INLINE void from_left(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left, word sequences, int tile) {
+    if (!TWO_STEPS) return at_once<EIGHTS, TIMES_I>(re, im, left, sequences, tile);
     Pair a = pair(left + OUTER_TABLE, tile);
     if (TIMES_I) a = {negative(a.im), a.re};
 #pragma unroll
-    for (int n = 0; n < EIGHTS; n += 4) inner(re + n, im + n, a, spread, tile, 8 * n);
+    for (int n = 0; n < EIGHTS; n += 4) inner(re + n, im + n, a, sequences, tile, 8 * n);
 }
 
 // A tile of EIGHTS pieces of 8 columns into z.
@@ -133,11 +134,11 @@ INLINE void inner_back(Table back, char* z, int tile) {
     const Pair a = conjugate(pair(back + OUTER_TABLE, tile));
     __syncwarp();
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
+    for (int column = 0; column < 64; column += 32) {
         float re[4][4] = {}, im[4][4] = {};
-        inner(re, im, a, shared_address(z), tile, 32 * half);
+        inner(re, im, a, shared_address(z), tile, column);
         __syncwarp();
-        put<4>(re, im, z, tile, 32 * half);
+        put<4>(re, im, z, tile, column);
     }
 }
 

@@ -7,7 +7,7 @@ constexpr int EACH = TILES / PRODUCT_WARPS;  // tiles a warp
 INLINE int tile_of(int i) { return i * PRODUCT_WARPS + warp(); }
 
 // F dy conj(F x) of one tile, as left operands in the place of F x, divided by the power of two that this returns.
-INLINE float correlate(Pair (&of_x)[4], const Pair (&of_dy)[4], Table right) {
+INLINE float correlate_tile(Pair (&of_x)[4], const Pair (&of_dy)[4], Table right) {
     float size = 0, factor = 0;
 #pragma unroll
     for (int pass = 0; pass < 2; pass++) {  // the first one seeks the largest number
@@ -21,7 +21,7 @@ INLINE float correlate(Pair (&of_x)[4], const Pair (&of_dy)[4], Table right) {
             for (int h = 0; h < 2; h++)
 #pragma unroll
                 for (int k = 0; k < 4; k++) {
-                    const float2 product = times({a[0][h][k], -b[0][h][k]}, {c[0][h][k], d[0][h][k]});
+                    const float2 product = times_conjugate({c[0][h][k], d[0][h][k]}, {a[0][h][k], b[0][h][k]});
                     most = fmaxf(fmaxf(most, fabsf(product.x)), fabsf(product.y));
                     a[0][h][k] = product.x * factor;
                     b[0][h][k] = product.y * factor;
@@ -37,8 +37,8 @@ INLINE float correlate(Pair (&of_x)[4], const Pair (&of_dy)[4], Table right) {
 }
 
 // The gradient by the coefficients of lags lowest .. lowest + lags - 1 where there is a single sequence a channel: what
-// `correlate` and `restore` give for many, without a way through global memory. With `silu`, of SiLU(x). A block for a channel, and a second one
-// for the lags below 0.
+// `correlate` and `restore` give for many, in one kernel. With `silu`, of SiLU(x). A block for a channel, and a second
+// one for the lags below 0.
 extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WARPS) single(
     const number* x, const number* dy, Table left, Table back, const float2* factors, Table right, float* dt, int length,
     int lags, int lowest, int silu) {
@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WAR
     for (int i = 0; i < EACH; i++) {
         Pair of_dy[4];
         begin(of_dy, left, factors, from, tile_of(i));
-        tile_sizes[i] = correlate(of_x[i], of_dy, right);
+        tile_sizes[i] = correlate_tile(of_x[i], of_dy, right);
         if (lane() == 0) atomicMax(&largest_of_tiles, __float_as_uint(tile_sizes[i]));
     }
     __syncthreads();
@@ -78,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, 8 / PRODUCT_WAR
         keep<1>(re, im, back, factors, kept, tile_of(i), tile_sizes[i] * inverse(size));
     }
     __syncthreads();
+    const float sequences = sizes[0][0] * sizes[1][0];  // each with `size` alone may overflow
     store_lags<PRODUCT_WARPS>(
-        dt + (long long)channel * lags, back, shared_address(kept), lags, lowest, below, size * sizes[0][0] * sizes[1][0]);
+        dt + (long long)channel * lags, back, shared_address(kept), lags, lowest, below, size * sequences);
 }

@@ -65,8 +65,8 @@ extern "C" __global__ void __launch_bounds__(32 * SPECTRUM_WARPS, 12 / SPECTRUM_
                     __syncthreads();
                     spread_t = spread<SPECTRUM_WARPS>(left, memory);
                 }
-                for (int rest = 0; rest < PARTS - part; rest++) {
-                    Table of_part = left + rest * 64 * TILES * TILES;
+                for (int of_left = 0; of_left < PARTS - part; of_left++) {
+                    Table of_part = left + of_left * 64 * TILES * TILES;
                     if (below)
                         from_left<PIECES, true>(re, im, of_part, spread_t, index);
                     else

@@ -1,6 +1,6 @@
-// Transforms of one tile, 16 rows of frequencies g and the columns of COUNT sequences, without leaving registers: what a
-// product of tensor cores gives has the layout that the next one takes on its left. Only the last product, over all g,
-// reads shared memory.
+// Transforms of one tile, 16 rows of frequencies g and the columns of COUNT sequences. Between the matrices from the
+// left, which read shared memory, it stays in registers: what a product of tensor cores gives has the layout that the
+// next one takes on its left.
 
 #pragma once
 #include "left.cuh"
@@ -9,6 +9,7 @@ constexpr int PIECES = COLUMNS / 8;  // of 8 columns, a sequence
 constexpr float SHARE = CHUNKS == 4 ? 0.5f : CHUNKS == 2 ? 0.70710678f : 1;  // with which numbers keep their size across
 
 INLINE float2 times(float2 a, float2 b) { return {a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x}; }
+INLINE float2 times_conjugate(float2 a, float2 b) { return times({b.x, -b.y}, a); }
 
 // Multiply by e(b (g + 1/4) / P), or its conjugate, and by `size`. factors: (ROWS, 6) for b = 0, 2, 4, 6, 1, 8.
 template <int COUNT, bool CONJUGATE>
@@ -117,9 +118,9 @@ INLINE void operands(
 }
 
 // A tile of F x before the matrices from the right, from what `spread` made of a group of sequences.
-INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word spread, int index) {
+INLINE void begin(Pair (&tile)[4], Table left, const float2* factors, word sequences, int index) {
     float re[8][4] = {}, im[8][4] = {};
-    from_left<8, false>(re, im, left, spread, index);
+    from_left<8, false>(re, im, left, sequences, index);
     turn<SEQUENCES, false>(re, im, factors, index, SHARE);
     across<SEQUENCES, false>(re, im);
     operands<SEQUENCES>(tile, re, im);
