@@ -79,7 +79,8 @@ def shared(kernel, target, warps, stages, **constants):
     names = kernel.arg_names
     types = {name: "constexpr" if name in constants else kinds.get(name, "*fp32") for name in names}
     given = {(names.index(name),): value for name, value in constants.items()}
-    aligned = {(place,): [["tt.divisibility", 16]] for place, name in enumerate(names) if types[name] in ("*fp32", "i32")}
+    others = [place for place, name in enumerate(names) if types[name] in ("*fp32", "i32")]
+    aligned = {(place,): [["tt.divisibility", 16]] for place in others}
     source = ASTSource(kernel, types, constexprs=given, attrs=aligned)
     return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages}).metadata.shared
 
