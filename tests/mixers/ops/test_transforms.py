@@ -145,7 +145,7 @@ def test_permission_to_round_float32_is_asked_in_every_product(device):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_gradient_by_coefficients_of_large_and_small_numbers_does_not_overflow_on_its_way(batch, device):
     coefficients, x, weight = tensors(batch, 2049, 1, True, torch.bfloat16, device)
-    x, weight = (x * 8e37).clamp(-3e38, 3e38), weight * 1e-38
+    x, weight = x.abs().clamp_max(2.5) * 1e38, weight.abs() * 1e-38  # transforms with one large number
     results = []
     for backend, parts in (
         ("monarch", (coefficients, x, weight)),
