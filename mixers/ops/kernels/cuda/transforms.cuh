@@ -132,6 +132,7 @@ INLINE void keep(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4],
                  char* z, int index, float size = 1) {
     across<COUNT, true>(re, im);
     turn<COUNT, true>(re, im, factors, index, size * SHARE);
+    if (TWO_STEPS) __syncwarp();  // until all lanes have read what stands there
     put<COUNT * PIECES>(re, im, z, index);
     if (TWO_STEPS) inner_back(back, z, index);
 }
