@@ -70,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, (TWO_STEPS ? 8 
 #pragma unroll
         for (int t = 0; t < UNIT_TILES; t++)
 #pragma unroll
-            for (int r = 0; r < (UNIT_ROWS == 8 ? 1 : 2); r++) {
+            for (int r = 0; r < (UNIT_ROWS == 8 ? 1 : 2); r++) {  // half a tile may be all
                 const int row = row_of(unit, 16 * t + 8 * r + lane() / 4);
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
