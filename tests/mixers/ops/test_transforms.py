@@ -254,6 +254,20 @@ def test_any_storage(storage, device):
     expect_exact(coefficients, x, weight, causal=True, tolerance=4e-3)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_gradient_that_begins_at_an_odd_place(batch, device):
+    """Where x does not, so that x alone could be read 16 bytes at a time."""
+    coefficients, x, weight = tensors(batch, 4000, 1, True, torch.bfloat16, device)
+    flat = torch.empty(weight.numel() + 1, device=device, dtype=x.dtype)[1:]
+    odd = flat.view(1, batch, 4000).copy_(weight.permute(2, 0, 1)).permute(1, 2, 0)
+    found = []
+    for dy in (weight, odd):
+        leaf = coefficients.clone().requires_grad_()
+        y = toeplitz_matmul(leaf, x, causal=True, backend="monarch")
+        found.append(torch.autograd.grad(y, leaf, dy)[0])
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_what_is_prepared_serves_shorter_sequences(causal, device):
     """Whose own transforms would be smaller."""
