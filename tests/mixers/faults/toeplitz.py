@@ -50,8 +50,8 @@ FAULTS = [
         "pads that keep their bias",
         "gtu",
         PROJECTIONS,
-        "self.operator(values, mask)",
-        "self.operator(values)",
+        "self.operator(values, mask, silu=True)",
+        "self.operator(values, silu=True)",
         "padding",
     ),
     Fault(
