@@ -41,10 +41,11 @@ class Plan:
 
 def plan(count: int, padded: int, roomy: bool) -> Plan:
     """For `count` lags and layers of `padded` width; a `roomy` GPU has 227 KB a program, another may have 99."""
+    few = 16 if count < 4096 else 32
     if not roomy or padded > 64:
-        return Plan(lags=16 if count < 4096 else 32, warps=4, backward_channels=64, last_channels=64, stages=1)
+        return Plan(lags=few, warps=4, backward_channels=64, last_channels=64, stages=1)
     if count < 16_384:
-        return Plan(lags=16 if count < 4096 else 32, warps=4, backward_channels=64, last_channels=128, stages=3)
+        return Plan(lags=few, warps=4, backward_channels=64, last_channels=128, stages=3)
     return Plan(lags=128, warps=8, backward_channels=32, last_channels=128, stages=3)
 
 

@@ -1,12 +1,12 @@
 // The matrix from the left and its transpose: at once where there are few rows, and for numbers that are exacter than
-// bfloat16, since z is rounded to float16; else in two steps. With a = 16 p + q and
-// g = u + OUTER v (p, u < OUTER; q, v < 16),
+// bfloat16, since z is rounded to float16; else in two steps. With a = 16 p + q and g = u + OUTER v (p, u < OUTER;
+// q, v < 16),
 //
 //     sum over a of e(a (g + 1/4) / ROWS) x[a]
 //         = sum over q of e(q (g + 1/4) / ROWS) sum over p of e(p (u + 1/4) / OUTER) x[16 p + q],
 //
 // an outer matrix for the rows of each q, then an inner matrix (16, 16) for each tile u, whose rows are v. Between them
-// stands z, two matrices (ROWS, WIDTH) of real and imaginary parts, with rows 16 u + q.
+// stands z, two matrices (ROWS, 64) of real and imaginary parts, with rows 16 u + q.
 
 #pragma once
 #include "registers.cuh"
@@ -26,7 +26,8 @@ INLINE Pair conjugate(const Pair& a) { return {a.re, negative(a.im)}; }
 
 constexpr int OUTER = ROWS / 16;
 constexpr bool SMALL = TWO_STEPS && OUTER == 8;  // then u has half a tile, and its real and imaginary parts share one
-constexpr int P_TILES = OUTER < 16 ? 1 : OUTER / 16, U_TILES = OUTER < 16 ? 1 : OUTER / 8;  // these of both parts in turns
+constexpr int P_TILES = OUTER < 16 ? 1 : OUTER / 16;
+constexpr int U_TILES = OUTER < 16 ? 1 : OUTER / 8;  // of real and imaginary parts in turns
 constexpr int OUTER_TABLE = 32 * P_TILES * U_TILES;  // the inner matrices stand behind the outer one
 
 // Rows that a warp makes of the transpose together, in tiles of 16: those of one q, or neighbours.

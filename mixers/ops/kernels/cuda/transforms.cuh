@@ -75,7 +75,8 @@ INLINE void across(float (&re)[COUNT * PIECES][4], float (&im)[COUNT * PIECES][4
             sum_and_difference(im_1, im_3);
             sum_and_difference(re[n][k], re_1);
             sum_and_difference(im[n][k], im_1);
-            const float re_2 = re_1, im_2 = im_1;  // chunk 2; chunks 1 and 3 are chunk 2's place -+ i times chunk 3's
+            // what has come to stand in 1 belongs in 2; in 1 and 3, what stands in 2 minus and plus i times 3
+            const float re_2 = re_1, im_2 = im_1;
             const float to_re = CONJUGATE ? -im_3 : im_3, to_im = CONJUGATE ? re_3 : -re_3;
             re_1 = re[n + 4][k] + to_re;
             im_1 = im[n + 4][k] + to_im;
