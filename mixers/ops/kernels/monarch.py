@@ -35,13 +35,14 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mixers.ops.kernels.program import Kernel, Macros, kernel
-from mixers.ops.kernels.tables import Tables, tables
+from mixers.ops.kernels.tables import Tables, tables, two_steps
 
-SIDES = ((32, 16), (32, 32), (64, 32), (64, 64), (128, 64), (256, 64), (512, 64))
+SIDES = ((32, 16), (32, 32), (32, 64), (64, 64), (128, 64), (256, 64), (512, 64))
 """R and S; more than 64 columns would not stay in registers."""
 
-HEADROOM = 16.0
-"""About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S): float16 ends at 65,504."""
+HEADROOM = 8.0
+"""About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S), and by two more before
+factors make them smaller: float16 ends at 65,504."""
 
 NUMBERS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 
@@ -62,8 +63,13 @@ class Form:
 
     @property
     def two_steps(self) -> bool:
-        """Whether the matrix from the left is split: x and y are rounded worse than what stands between the steps."""
-        return self.rows > 64 and self.dtype == torch.bfloat16
+        """Whether the matrix from the left is split."""
+        return two_steps(self.rows, self.narrow)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether numbers have float16 between steps, and not float32: bfloat16 is less exact than either."""
+        return self.dtype == torch.bfloat16
 
     @property
     def sequences(self) -> int:
@@ -72,8 +78,8 @@ class Form:
 
     @property
     def product_warps(self) -> int:
-        """Warps of a block where each takes two tiles or more."""
-        return min(self.rows // 32, 4 if self.rows < 512 else 8)
+        """Warps of a block where each takes two tiles, or more of wide numbers."""
+        return self.rows // 32 if self.narrow else min(self.rows // 32, 4 if self.rows < 512 else 8)
 
     @property
     def correlate_warps(self) -> int:
@@ -88,7 +94,15 @@ class Form:
     @property
     def spectrum_warps(self) -> int:
         """Warps of a block that takes all tiles of a channel's coefficients."""
-        return min(self.rows // 16, 4 if self.rows < 512 else 8)
+        return self.rows // 32 if self.narrow else min(self.rows // 16, 4 if self.rows < 512 else 8)
+
+    def resident(self, name: str) -> int:
+        """Warps of a kernel that a multiprocessor is to hold: with more, their numbers would not stay in registers."""
+        if not self.narrow:
+            return {"spectrum": 12, "product": 12, "single": 8, "correlate": 8, "restore": 12}[name]
+        if name == "single":
+            return 12 if self.rows < 256 else 16
+        return 8 if name == "correlate" and self.columns == 64 else 16
 
     @property
     def operations(self) -> int:
@@ -110,10 +124,10 @@ class Form:
 
     def tables(self, device: torch.device) -> Tables:
         """What the kernels read."""
-        return tables(self.rows, self.columns, self.two_steps, device)
+        return tables(self.rows, self.columns, self.narrow, device)
 
-    def macros(self) -> Macros:
-        """What the kernels are compiled with."""
+    def macros(self, name: str) -> Macros:
+        """What a kernel is compiled with."""
         read = self.tables(torch.device("cpu"))
         macros = {
             "ROWS": self.rows,
@@ -123,6 +137,7 @@ class Form:
             "PRODUCT_WARPS": self.product_warps,
             "CORRELATE_WARPS": self.correlate_warps,
             "SPECTRUM_WARPS": self.spectrum_warps,
+            "RESIDENT_WARPS": self.resident(name),
             "HEADROOM": f"{HEADROOM}f",
             "ROOT": f"{read.root!r}f",
         }
@@ -131,16 +146,17 @@ class Form:
 
 @functools.cache
 def _kernel(name: str, form: Form, device: torch.device) -> Kernel:
-    return kernel(name, form.macros(), device, *form.block(name))
+    return kernel(name, form.macros(name), device, *form.block(name))
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_spectrum", mutates_args=())
 def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """C / scale in float16 and the scale (D,), of coefficients (D, lags) for up to `length` tokens of `dtype`."""
     values, scale = _empty_spectrum(coefficients, lowest, length, dtype)
-    form = Form(*sides(length), dtype, True)
-    read = form.tables(coefficients.device)
     channels, lags = coefficients.shape
+    read_fours = coefficients.data_ptr() % 16 == 0 and coefficients.stride(0) % 4 == 0 and coefficients.stride(1) == 1
+    form = Form(*sides(length), dtype, read_fours and lowest % 4 == 0)
+    read = form.tables(coefficients.device)
     _kernel("spectrum", form, coefficients.device)(
         (channels,),
         coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,

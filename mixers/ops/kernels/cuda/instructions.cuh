@@ -27,11 +27,48 @@ INLINE float widen(half value) {
     return wide;
 }
 
-INLINE void multiply(float (&sum)[4], uint4 a, word b0, word b1) {  // sum (16, 8) += a (16, 16) b (16, 8)
+// Two float16 at once
+
+INLINE word add(word a, word b) {
+    word sum;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+
+INLINE word subtract(word a, word b) {
+    word difference;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(difference) : "r"(a), "r"(b));
+    return difference;
+}
+
+INLINE word times(word a, word b) {
+    word product;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+    return product;
+}
+
+INLINE word times_and_add(word a, word b, word c) {  // a b + c
+    word sum;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+}
+
+// Sums (16, 8) += a (16, 16) b (16, 8), with sums in float32 or in pairs of float16: of a row, and of the 8th after it.
+
+INLINE void multiply(float& sum_0, float& sum_1, float& sum_2, float& sum_3, uint4 a, word b0, word b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "+f"(sum_0), "+f"(sum_1), "+f"(sum_2), "+f"(sum_3)
         : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
+
+INLINE void multiply(word& sum_0, word& sum_1, uint4 a, word b0, word b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%0,%1};"
+        : "+r"(sum_0), "+r"(sum_1)
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// Have 128 bytes in the second-level cache when they are read.
+INLINE void prefetch(const void* pointer) { asm volatile("prefetch.global.L2 [%0];" : : "l"(pointer)); }
 
 INLINE word shared_address(const void* pointer) { return (word)__cvta_generic_to_shared(pointer); }
 

@@ -38,7 +38,7 @@ INLINE int row_of(int unit, int i) { return TWO_STEPS ? 16 * i + unit : 32 * uni
 
 // At once: (re, im) += the matrix times x, or i x. A tile of 16 rows, and EIGHTS pieces of 8 columns.
 template <int EIGHTS, bool TIMES_I>
-INLINE void at_once(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left, word x, int tile) {
+INLINE void at_once(Piece<Two> (&re)[EIGHTS], Piece<Two> (&im)[EIGHTS], Table left, word x, int tile) {
 #pragma unroll 8
     for (int step = 0; step < TILES; step++) {
         const Pair a = pair(left, tile * TILES + step);
@@ -65,7 +65,7 @@ INLINE void outer(Table left, word x, char* z) {
             right_operands<4>(b[step], x, (16 * step + lane() % 16) % OUTER * 16 + q, column);
 #pragma unroll
         for (int tile = 0; tile < U_TILES; tile++) {
-            float sums[4][4] = {};
+            Piece<Two> sums[4] = {};
 #pragma unroll
             for (int step = 0; step < P_TILES; step++) {
                 const uint4 a = __ldg(left + 32 * (tile * P_TILES + step) + lane());
@@ -78,7 +78,7 @@ INLINE void outer(Table left, word x, char* z) {
 #pragma unroll
                 for (int n = 0; n < 4; n++)
                     *(word*)(z + imaginary * MATRIX + piece(16 * u + q, column + 8 * n) + 4 * (lane() % 4)) =
-                        pack(sums[n][2 * r], sums[n][2 * r + 1]);
+                        packed(sums[n].rows[r]);
             }
         }
     }
@@ -86,7 +86,7 @@ INLINE void outer(Table left, word x, char* z) {
 }
 
 // The second step: (re, im), 4 pieces of 8 columns, += an inner matrix times those of a tile of z.
-INLINE void inner(float (*re)[4], float (*im)[4], const Pair& a, word z, int tile, int column) {
+INLINE void inner(Piece<Two>* re, Piece<Two>* im, const Pair& a, word z, int tile, int column) {
     const uint4 minus = negative(a.im);
     word x[8], y[8];
     right_operands<4>(x, z, 16 * tile + lane() % 16, column);
@@ -109,7 +109,7 @@ INLINE word spread(Table left, char* x) {
 
 // A tile of the matrix from the left times sequences, or i times them, which are spread; EIGHTS is 8 in two steps.
 template <int EIGHTS, bool TIMES_I>
-INLINE void from_left(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left, word sequences, int tile) {
+INLINE void from_left(Piece<Two> (&re)[EIGHTS], Piece<Two> (&im)[EIGHTS], Table left, word sequences, int tile) {
     if (!TWO_STEPS) return at_once<EIGHTS, TIMES_I>(re, im, left, sequences, tile);
     Pair a = pair(left + OUTER_TABLE, tile);
     if (TIMES_I) a = {negative(a.im), a.re};
@@ -119,14 +119,14 @@ INLINE void from_left(float (&re)[EIGHTS][4], float (&im)[EIGHTS][4], Table left
 
 // A tile of EIGHTS pieces of 8 columns into z.
 template <int EIGHTS>
-INLINE void put(const float (*re)[4], const float (*im)[4], char* z, int tile, int column = 0) {
+INLINE void put(const Piece<Two>* re, const Piece<Two>* im, char* z, int tile, int column = 0) {
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const int place = piece(16 * tile + 8 * r + lane() / 4, column + 8 * n) + 4 * (lane() % 4);
-            *(word*)(z + place) = pack(re[n][2 * r], re[n][2 * r + 1]);
-            *(word*)(z + MATRIX + place) = pack(im[n][2 * r], im[n][2 * r + 1]);
+            *(word*)(z + place) = packed(re[n].rows[r]);
+            *(word*)(z + MATRIX + place) = packed(im[n].rows[r]);
         }
 }
 
@@ -136,7 +136,7 @@ INLINE void inner_back(Table back, char* z, int tile) {
     __syncwarp();
 #pragma unroll
     for (int column = 0; column < 64; column += 32) {
-        float re[4][4] = {}, im[4][4] = {};
+        Piece<Two> re[4] = {}, im[4] = {};
         inner(re, im, a, shared_address(z), tile, column);
         __syncwarp();
         put<4>(re, im, z, tile, column);
@@ -145,7 +145,7 @@ INLINE void inner_back(Table back, char* z, int tile) {
 
 // The last step back: the real part of the rows of a unit.
 template <int EIGHTS>
-INLINE void finish(float (&y)[UNIT_TILES][EIGHTS][4], Table back, word z, int unit) {
+INLINE void finish(Piece<Wide> (&y)[UNIT_TILES][EIGHTS], Table back, word z, int unit) {
 #pragma unroll 8
     for (int step = 0; step < (TWO_STEPS ? U_TILES : 2 * TILES); step++) {
         const int i = lane() % 16;

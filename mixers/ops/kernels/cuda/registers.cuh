@@ -6,64 +6,58 @@
 //
 // Compiled with ROWS, COLUMNS, NUMBER (0 float16, 1 bfloat16, 2 float32: of x, y and their gradients), ALIGNED (whether
 // sequences can be read 8 tokens and 16 bytes at a time), PRODUCT_WARPS, CORRELATE_WARPS and SPECTRUM_WARPS (of their
-// blocks), HEADROOM and ROOT (numbers that `monarch.py` explains).
+// blocks), RESIDENT_WARPS (of a multiprocessor), HEADROOM and ROOT (numbers that `monarch.py` explains).
 
 #pragma once
-#include "instructions.cuh"
-
-#if NUMBER == 2
-typedef float number;
-#else
-typedef unsigned short number;
-#endif
+#include "numbers.cuh"
 
 constexpr int PERIOD = ROWS * COLUMNS, TILES = ROWS / 16, CHUNKS = COLUMNS / 16, SEQUENCES = 64 / COLUMNS;
 constexpr int MATRIX = ROWS * 128;  // bytes in shared memory
 constexpr bool TWO_STEPS = ROWS > 64 && NUMBER == 1;  // of the matrix from the left, as `left.cuh` says
-constexpr word EVERY_LANE = 0xffffffff, SIGNS = 0x80008000;
+constexpr word EVERY_LANE = 0xffffffff;
 
 INLINE int lane() { return threadIdx.x % 32; }
 INLINE int warp() { return threadIdx.x / 32; }
 
-// Numbers
+// What a block will read, of which all threads call for their part.
+template <int WARPS>
+INLINE void prefetch(const void* start, long long bytes) {
+    for (long long i = 128 * threadIdx.x; i < bytes; i += 128 * 32 * WARPS) prefetch((const char*)start + i);
+}
 
-INLINE float low(word packed) { return widen(packed & 0xffff); }
-INLINE float high(word packed) { return widen(packed >> 16); }
-
-INLINE float rest(float value) { return value - low(pack(value, 0)); }  // what float16 leaves
-
-INLINE float real(number value) {
-#if NUMBER == 2
+// The sum of values of all threads, in an order that is always the same. `totals` is scratch, of a number a warp.
+template <int WARPS>
+INLINE float sum_of_block(float value, float* totals) {
+    for (int other = 16; other; other /= 2) value += __shfl_xor_sync(EVERY_LANE, value, other);
+    if (lane() == 0) totals[warp()] = value;
+    __syncthreads();
+    value = 0;
+    for (int w = 0; w < WARPS; w++) value += totals[w];
     return value;
-#elif NUMBER == 1
-    return __uint_as_float((word)value << 16);
-#else
-    return widen(value);
-#endif
 }
 
-INLINE word pack_numbers(float low, float high) {  // two of 16 bits
-#if NUMBER == 1
-    return pack_bfloat16(low, high);
-#else
-    return pack(low, high);
-#endif
+// A (16, 8) result of tensor cores: in a row, and in the 8th after it.
+template <class T>
+struct Piece {
+    T rows[2];
+};
+
+INLINE void multiply(Piece<Wide>& sum, uint4 a, word b0, word b1) {  // sum += a (16, 16) b (16, 8)
+    multiply(sum.rows[0].one, sum.rows[0].two, sum.rows[1].one, sum.rows[1].two, a, b0, b1);
 }
 
-// The greatest power of two that is not above a size (by its bits), where its inverse is a normal number too.
-INLINE float power_of_two(word size) {
-    return __uint_as_float(min(max(size & 0x7f800000u, 0x00800000u), 0x7e800000u));
+INLINE void multiply(Piece<Narrow>& sum, uint4 a, word b0, word b1) {
+    multiply(sum.rows[0].both, sum.rows[1].both, a, b0, b1);
 }
-
-INLINE float inverse(float power_of_two) { return __uint_as_float(0x7f000000u - __float_as_uint(power_of_two)); }
 
 // Operands of tensor cores
 
 INLINE uint4 negative(uint4 a) { return {a.x ^ SIGNS, a.y ^ SIGNS, a.z ^ SIGNS, a.w ^ SIGNS}; }
 
 // A (16, 16) result, of two halves of 8 columns, as the left operand of the next product.
-INLINE uint4 operand(const float (&first)[4], const float (&second)[4]) {
-    return {pack(first[0], first[1]), pack(first[2], first[3]), pack(second[0], second[1]), pack(second[2], second[3])};
+template <class T>
+INLINE uint4 operand(const Piece<T>& first, const Piece<T>& second) {
+    return {packed(first.rows[0]), packed(first.rows[1]), packed(second.rows[0]), packed(second.rows[1])};
 }
 
 // Shared memory: matrices of 64 columns in 16 bits, whose pieces of 8 columns change places so that no reader waits.

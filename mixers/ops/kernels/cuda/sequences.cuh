@@ -41,10 +41,10 @@ INLINE Eight fetch(const number* sequence, int token, int length) {
 }
 
 // Sequences first .. of one channel, divided by powers of two `sizes`, into a matrix (ROWS, 64) of float16.
-// With `silu`, SiLU of them. All threads take part; the matrix and the sizes are ready when it returns. `largest` is
-// scratch.
+// With `silu`, SiLU of them. All threads take part; the matrix and the sizes are ready when it returns: each thread its
+// part of the sum of squares of what stands in the matrix. `largest` is scratch.
 template <int WARPS>
-INLINE void load(
+INLINE float load(
     const number* x, int first, int batch, int length, char* matrix, float* sizes, word* largest, bool silu = false) {
     constexpr int THREADS = 32 * WARPS, EACH = PERIOD / 8 / THREADS;  // pieces of a sequence a thread
     Eight eights[SEQUENCES][EACH];
@@ -69,6 +69,7 @@ INLINE void load(
         if (lane() == 0) atomicMax(largest + s, most);
     }
     __syncthreads();
+    float squares = 0;
 #pragma unroll
     for (int s = 0; s < SEQUENCES; s++) {
         const float size = power_of_two(largest[s]), factor = inverse(size);
@@ -78,12 +79,16 @@ INLINE void load(
             const int token = 8 * (i * THREADS + threadIdx.x);
             float v[8];
 #pragma unroll
-            for (int k = 0; k < 8; k++) v[k] = real(eights[s][i].numbers()[k]) * factor;
+            for (int k = 0; k < 8; k++) {
+                v[k] = real(eights[s][i].numbers()[k]) * factor;
+                squares += v[k] * v[k];
+            }
             *(uint4*)(matrix + piece(token / COLUMNS, s * COLUMNS + token % COLUMNS)) =
                 {pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7])};
         }
     }
     __syncthreads();
+    return squares;
 }
 
 #if NUMBER != 2

@@ -2,65 +2,82 @@
 
 constexpr int PARTS = NUMBER == 1 ? 1 : 2;  // of float16, that a coefficient is taken in
 constexpr int EACH = PERIOD / (32 * SPECTRUM_WARPS);  // coefficients a thread
-constexpr int TOGETHER = EACH < 32 ? EACH : 32, STEPS = EACH / TOGETHER;  // of them it reads so many at a time
+constexpr int MOST = NUMBER == 1 ? 64 : 32, TOGETHER = EACH < MOST ? EACH : MOST, STEPS = EACH / TOGETHER;  // of them it reads so many at a time
 
-INLINE int token_of(int step, int k) {  // two neighbours a thread
-    return 2 * ((step * TOGETHER + k) / 2 * 32 * SPECTRUM_WARPS + threadIdx.x) + k % 2;
+INLINE int token_of(int step, int k) {  // eight neighbours a thread
+    return 8 * ((step * TOGETHER + k) / 8 * 32 * SPECTRUM_WARPS + threadIdx.x) + k % 8;
 }
 
 // Coefficients of lags 0 and up, or of lags below 0 at P + lag, as tokens; zeros beside them.
 INLINE void gather(float (&v)[TOGETHER], const float* t, int stride, int step, bool below, int lags, int lowest) {
     const int shift = below ? -PERIOD - lowest : -lowest, end = below ? -lowest : lags;
 #pragma unroll
-    for (int k = 0; k < TOGETHER; k++) {
+    for (int k = 0; k < TOGETHER; k += 4) {
         const int lag = token_of(step, k) + shift;
-        v[k] = lag >= 0 && lag < end ? t[(long long)lag * stride] : 0;
+        if (ALIGNED && lag >= 0 && lag + 4 <= end) {
+            const uint4 four = *(const uint4*)(t + lag);
+            v[k] = __uint_as_float(four.x), v[k + 1] = __uint_as_float(four.y);
+            v[k + 2] = __uint_as_float(four.z), v[k + 3] = __uint_as_float(four.w);
+        } else
+#pragma unroll
+            for (int i = k; i < k + 4; i++) {
+                const int own = token_of(step, i) + shift;
+                v[i] = own >= 0 && own < end ? t[(long long)own * stride] : 0;
+            }
+    }
+}
+
+// Coefficients times `factor` in float16, or what that leaves, into shared memory.
+INLINE void put_coefficients(const float (&v)[TOGETHER], float factor, int part, int step, char* matrix) {
+#pragma unroll
+    for (int k = 0; k < TOGETHER; k += 8) {
+        word words[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const Wide two = Wide{v[k + 2 * i], v[k + 2 * i + 1]} * both(factor);
+            words[i] = packed(part ? rest(two) : two);
+        }
+        const int token = token_of(step, k);
+        *(uint4*)(matrix + piece(token / COLUMNS, token % COLUMNS)) = {words[0], words[1], words[2], words[3]};
     }
 }
 
 // C / scale, and the scale, of coefficients of lags from `lowest` on. A block for a channel.
-extern "C" __global__ void __launch_bounds__(32 * SPECTRUM_WARPS, 12 / SPECTRUM_WARPS) spectrum(
-    const float* t, Table left, const float2* factors, Table right, uint4* values, float* scale, int channel_stride,
+extern "C" __global__ void __launch_bounds__(32 * SPECTRUM_WARPS, RESIDENT_WARPS / SPECTRUM_WARPS) spectrum(
+    const float* t, Table left, Factors factors, Table right, uint4* values, float* scale, int channel_stride,
     int lag_stride, int lags, int lowest) {
     extern __shared__ __align__(128) char memory[];
     SHARED float totals[SPECTRUM_WARPS];
     const int channel = blockIdx.x;
-    const bool both = lowest < 0, once = PARTS == 1 && !both;  // whether shared memory holds all coefficients
+    const bool both_signs = lowest < 0, once = PARTS * STEPS == 1 && !both_signs;  // whether what was read is all
     t += (long long)channel * channel_stride;
-    float total = 0;
-    for (int below = 0; below <= both; below++)
+    float total = 0, v[TOGETHER];
+    for (int below = 0; below <= both_signs; below++)
         for (int step = 0; step < STEPS; step++) {
-            float v[TOGETHER];
             gather(v, t, lag_stride, step, below, lags, lowest);
 #pragma unroll
             for (int k = 0; k < TOGETHER; k++) total += fabsf(v[k]);
         }
-    for (int other = 16; other; other /= 2) total += __shfl_xor_sync(EVERY_LANE, total, other);
-    if (lane() == 0) totals[warp()] = total;
-    __syncthreads();
-    total = 0;
-    for (int w = 0; w < SPECTRUM_WARPS; w++) total += totals[w];
+    total = sum_of_block<SPECTRUM_WARPS>(total, totals);
     const float size = power_of_two(__float_as_uint(total / HEADROOM)), factor = inverse(size);
     if (threadIdx.x == 0) scale[channel] = size;
 
     word spread_t = 0;
+    if (once) {
+        put_coefficients(v, factor, 0, 0, memory);
+        __syncthreads();
+        spread_t = spread<SPECTRUM_WARPS>(left, memory);
+    }
 #pragma unroll 1
     for (int index = warp(); index < TILES; index += SPECTRUM_WARPS) {
-        float re[PIECES][4] = {}, im[PIECES][4] = {};
-        for (int below = 0; below <= both; below++)
+        Piece<Two> re[PIECES] = {}, im[PIECES] = {};
+        for (int below = 0; below <= both_signs; below++)
             for (int part = 0; part < PARTS; part++) {
-                if (index < SPECTRUM_WARPS || !once) {
+                if (!once) {
                     __syncthreads();
                     for (int step = 0; step < STEPS; step++) {
-                        float v[TOGETHER];
                         gather(v, t, lag_stride, step, below, lags, lowest);
-#pragma unroll
-                        for (int k = 0; k < TOGETHER; k += 2) {
-                            const int token = token_of(step, k), column = token % COLUMNS;
-                            word packed = pack(v[k] * factor, v[k + 1] * factor);
-                            if (part) packed = pack(v[k] * factor - low(packed), v[k + 1] * factor - high(packed));
-                            *(word*)(memory + piece(token / COLUMNS, column) + 2 * (column % 8)) = packed;
-                        }
+                        put_coefficients(v, factor, part, step, memory);
                     }
                     __syncthreads();
                     spread_t = spread<SPECTRUM_WARPS>(left, memory);
@@ -73,32 +90,33 @@ extern "C" __global__ void __launch_bounds__(32 * SPECTRUM_WARPS, 12 / SPECTRUM_
                         from_left<PIECES, false>(re, im, of_part, spread_t, index);
                 }
             }
-        turn<1, false>(re, im, factors, index, SHARE);
+        turn<1, false>(re, im, factors, index);
         across<1, false>(re, im);
         Pair tile[CHUNKS], tile_rest[CHUNKS];
         operands<1>(tile, re, im);
 #pragma unroll
         for (int n = 0; n < PIECES; n++)
 #pragma unroll
-            for (int k = 0; k < 4; k++) {
-                re[n][k] = rest(re[n][k]);
-                im[n][k] = rest(im[n][k]);
+            for (int r = 0; r < 2; r++) {
+                re[n].rows[r] = rest(re[n].rows[r]);
+                im[n].rows[r] = rest(im[n].rows[r]);
             }
         operands<1>(tile_rest, re, im);
 #pragma unroll
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
-            float a[1][2][4] = {}, b[1][2][4] = {};
+            Piece<Wide> a[1][2] = {}, b[1][2] = {};
             from_right<1>(a, b, tile, right, chunk);
             if (PARTS == 2) {
                 from_right<1>(a, b, tile_rest, right, chunk);
                 from_right<1>(a, b, tile, right + 64 * 2 * CHUNKS, chunk);
             }
+            const Wide root = both(ROOT);
             uint4* target = values + place(channel, index, chunk);
 #pragma unroll
             for (int h = 0; h < 2; h++)
                 target[32 * h] = {
-                    pack(a[0][h][0] * ROOT, b[0][h][0] * ROOT), pack(a[0][h][1] * ROOT, b[0][h][1] * ROOT),
-                    pack(a[0][h][2] * ROOT, b[0][h][2] * ROOT), pack(a[0][h][3] * ROOT, b[0][h][3] * ROOT)};
+                    packed(a[0][h].rows[0] * root), packed(b[0][h].rows[0] * root), packed(a[0][h].rows[1] * root),
+                    packed(b[0][h].rows[1] * root)};
         }
     }
 }

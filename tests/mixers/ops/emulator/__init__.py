@@ -37,7 +37,7 @@ class EmulatedKernel:
 def library(name: str, form: Form) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"{name}.so"
-        macros = [f"-D{key}={value}" for key, value in form.macros()]
+        macros = [f"-D{key}={value}" for key, value in form.macros(name)]
         macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{SOURCES / name}.cu"']
         command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
         command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too

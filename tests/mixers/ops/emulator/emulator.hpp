@@ -148,6 +148,8 @@ inline word atomicMax(word* target, word value) {
 inline float __expf(float value) { return std::exp(value); }
 inline float __fdividef(float a, float b) { return std::fabs(b) > 0x1p126f ? 0 * a : a / b; }
 
+inline void prefetch(const void*) {}
+
 template <class T>
 inline T __ldg(const T* pointer) {
     return *pointer;
@@ -163,6 +165,7 @@ inline To bits(From from) {
 
 inline float __uint_as_float(word value) { return bits<float>(value); }
 inline word __float_as_uint(float value) { return bits<word>(value); }
+inline int min(int a, int b) { return a < b ? a : b; }
 inline word min(word a, word b) { return a < b ? a : b; }
 inline word max(word a, word b) { return a > b ? a : b; }
 
@@ -184,15 +187,38 @@ struct Operands {
 
 inline float part(word packed, int high) { return widen(high ? packed >> 16 : packed & 0xffff); }
 
-inline void multiply(float (&sum)[4], uint4 a, word b0, word b1) {
+template <class T>
+inline void multiply(T** sums, uint4 a, word b0, word b1) {
     const Lanes<Operands>& lanes = gather_lanes(Operands{{a.x, a.y, a.z, a.w}, {b0, b1}});
     const int row = threadIdx.x % 32 / 4, column = 2 * (threadIdx.x % 4);
-    for (int entry = 0; entry < 4; entry++)
+    for (int entry = 0; entry < 4; entry++) {
+        float sum = *sums[entry];
         for (int k = 0; k < 16; k++) {
             const word left = lanes.of[4 * row + k % 8 / 2].a[2 * (k / 8) + entry / 2];
             const word right = lanes.of[4 * (column + entry % 2) + k % 8 / 2].b[k / 8];
-            sum[entry] += part(left, k % 2) * part(right, k % 2);
+            sum += part(left, k % 2) * part(right, k % 2);
         }
+        *sums[entry] = sum;
+    }
+}
+
+inline void multiply(float& sum_0, float& sum_1, float& sum_2, float& sum_3, uint4 a, word b0, word b1) {
+    float* sums[] = {&sum_0, &sum_1, &sum_2, &sum_3};
+    multiply(sums, a, b0, b1);
+}
+
+inline void multiply(word& sum_0, word& sum_1, uint4 a, word b0, word b1) {
+    _Float16* sums[] = {(_Float16*)&sum_0, (_Float16*)&sum_0 + 1, (_Float16*)&sum_1, (_Float16*)&sum_1 + 1};
+    multiply(sums, a, b0, b1);
+}
+
+// Two float16 at once
+
+inline word add(word a, word b) { return pack(part(a, 0) + part(b, 0), part(a, 1) + part(b, 1)); }
+inline word subtract(word a, word b) { return pack(part(a, 0) - part(b, 0), part(a, 1) - part(b, 1)); }
+inline word times(word a, word b) { return pack(part(a, 0) * part(b, 0), part(a, 1) * part(b, 1)); }
+inline word times_and_add(word a, word b, word c) {
+    return pack(std::fma(part(a, 0), part(b, 0), part(c, 0)), std::fma(part(a, 1), part(b, 1), part(c, 1)));
 }
 
 inline word shared_address(const void* pointer) { return (const char*)pointer - memory; }
