@@ -105,9 +105,8 @@ def _coefficients(model: torch.nn.Module, length: int) -> tuple[Tensor, Tensor]:
     operators = [module.double() for module in model.modules() if isinstance(module, Operator)]
     found = torch.cat([operator.coefficients(FURTHER * length) for operator in operators], dim=1)
     some = torch.linspace(0, found.shape[1] - 1, CHANNELS).long()
-    return found[:, some], torch.cat([operator.coefficients.decay.log(torch.float64) for operator in operators]).exp()[
-        some
-    ]
+    rates = torch.cat([operator.coefficients.decay.rates(torch.float64) for operator in operators])
+    return found[:, some], torch.exp(-rates)[some]
 
 
 def etsc(coefficients: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:

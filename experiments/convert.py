@@ -103,7 +103,7 @@ def _exponentials(source: DecayingCoefficients, length: int, order: int | None) 
     if order is not None and not exact:
         return fit_exponentials(source(length), min(order, _limit(length)))
     rate, weight = exact_exponentials(source.undecayed(length))  # ETSC: the decay joins the poles
-    return rate + source.decay.log(torch.float64)[:, None], weight
+    return rate - source.decay.rates(torch.float64)[:, None], weight
 
 
 def _print(errors: list[float], before: float, result: dict[str, Any], console: Console) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mixers.ops.encoder import Lags
 from mixers.ops.precision import wide
 from mixers.toeplitz.decay import Decay
 from mixers.toeplitz.rpe import RelativePositionEncoder
@@ -25,15 +26,14 @@ class DecayingCoefficients(nn.Module):
         """The coefficients (M, D) without the decay, in at least float32."""
         raise NotImplementedError
 
-    def lags(self, length: int) -> Tensor:
-        """The lags (M,)."""
-        device = next(self.parameters()).device
-        return torch.arange(0 if self.causal else 1 - length, length, device=device)
+    def lags(self, length: int) -> Lags:
+        """The M lags."""
+        return Lags(length) if self.causal else Lags(max(2 * length - 1, 0), 1.0 - length)
 
     def forward(self, length: int) -> Tensor:
         """The coefficients (M, D) in at least float32."""
         values = self.undecayed(length)
-        return values * self.decay(self.lags(length), values.dtype)
+        return values * self.decay(self.lags(length).like(values), values.dtype)
 
 
 class EncodedCoefficients(DecayingCoefficients):
@@ -69,5 +69,5 @@ class FreeCoefficients(DecayingCoefficients):
         assert self.longest is not None
         if length > self.longest:
             raise ValueError(f"N={length} is beyond length={self.longest}, for which the coefficients were built")
-        present = 0 if self.causal else self.longest - 1  # where lag 0 stands
-        return self.weight[present + self.lags(length)].to(wide(self.weight))
+        first = 0 if self.causal else self.longest - length  # where the lowest lag stands
+        return self.weight[first : first + self.lags(length).count].to(wide(self.weight))

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 class Decay(nn.Module):
     """decay^|lag|, one decay a channel."""
 
-    def log(self, dtype: torch.dtype) -> Tensor:
-        """log(decay), (D,) of the dtype given."""
+    def rates(self, dtype: torch.dtype) -> Tensor:
+        """-log(decay), (D,) of the dtype given."""
         raise NotImplementedError
 
     def forward(self, lags: Tensor, dtype: torch.dtype) -> Tensor:
         """(M,) -> (M, D) of the dtype given."""
-        return torch.exp(lags.abs().to(dtype)[:, None] * self.log(dtype))
+        return torch.exp(-lags.abs().to(dtype)[:, None] * self.rates(dtype))
 
 
 class FixedDecay(Decay):
@@ -32,8 +32,8 @@ class FixedDecay(Decay):
         self.rate: Tensor
         self.register_buffer("rate", torch.full((dim,), -math.log(decay)))
 
-    def log(self, dtype: torch.dtype) -> Tensor:
-        return -self.rate.to(dtype)
+    def rates(self, dtype: torch.dtype) -> Tensor:
+        return self.rate.to(dtype)
 
 
 class LearnedDecay(Decay):
@@ -51,9 +51,9 @@ class LearnedDecay(Decay):
         """Standard normal, as in the authors' code."""
         nn.init.normal_(self.logit)
 
-    def log(self, dtype: torch.dtype) -> Tensor:
+    def rates(self, dtype: torch.dtype) -> Tensor:
         # 1 - decay = (1 - floor) sigmoid(-g) keeps its digits where decay is close to 1
-        return torch.log1p(-(1 - self.floor) * torch.sigmoid(-self.logit.to(dtype)))
+        return -torch.log1p(-(1 - self.floor) * torch.sigmoid(-self.logit.to(dtype)))
 
 
 def make_decay(dim: int, decay: float, learn: bool) -> Decay:

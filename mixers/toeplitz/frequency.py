@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mixers.ops.encoder import Lags
 from mixers.toeplitz.mixer import Bare, Gated, OperatorMixer
 from mixers.toeplitz.operator import Operator
 from mixers.toeplitz.rpe import RelativePositionEncoder
@@ -30,8 +31,7 @@ class FrequencyCoefficients(nn.Module):
     def forward(self, length: int) -> Tensor:
         """(N, D) for lags 0 .. N-1 when causal, (2N-1, D) for -(N-1) .. N-1 otherwise, in at least float32."""
         size = 2 ** (2 * length - 1).bit_length()
-        device = next(self.parameters()).device
-        frequencies = torch.linspace(0, math.pi, size // 2 + 1, dtype=torch.float64, device=device)
+        frequencies = Lags(size // 2 + 1, step=2 * math.pi / size)
         response = self.rpe(frequencies, length)  # (F, D or 2 D)
         if self.causal:
             even = torch.fft.irfft(response, size, dim=0)[:length]  # t[-k] = t[k]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.ops.encoder import encode
+from mixers.ops.encoder import Lags, encode
 from mixers.ops.precision import wide, without_autocast
 from mixers.toeplitz.choices import ACTIVATIONS, NORMS, choose
 from mixers.toeplitz.decay import Decay
@@ -85,30 +85,29 @@ class RelativePositionEncoder(nn.Module):
         widths = [2 * _pairs(width) if inputs == "sincos" else 1] + [width] * (layers + 1) + [dim]
         self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
-    def forward(self, lags: Tensor, length: int, decay: Decay | None = None) -> Tensor:
-        """(M,) -> (M, D), times the decay where one is given."""
+    def forward(self, lags: Lags, length: int, decay: Decay | None = None) -> Tensor:
+        """M lags -> (M, D), times the decay where one is given."""
         first, *inner, last = cast("list[nn.Linear]", list(self.linears))
         dtype = wide(first.weight)
-        lags = lags.to(dtype)
         with without_autocast(first.weight):
             if self.fused and dtype == torch.float32 and first.weight.is_cuda:
                 return self._fused(lags, length, decay)
-            hidden = _linear(first, self.features(lags, length, self.width))
+            at = lags.like(first.weight.to(dtype))
+            hidden = _linear(first, self.features(at, length, self.width))
             for linear in inner:
                 change = _linear(linear, self.activation(self.norm(hidden)))
                 hidden = hidden + change if self.residual else change
             values = _linear(last, self.activation(self.norm(hidden)))
-            return values if decay is None else values * decay(lags, dtype)
+            return values if decay is None else values * decay(at, dtype)
 
-    def _fused(self, lags: Tensor, length: int, decay: Decay | None) -> Tensor:
+    def _fused(self, lags: Lags, length: int, decay: Decay | None) -> Tensor:
         """The same by kernels: layer by layer, a GPU would mostly wait."""
         first, *inner, last = cast("list[nn.Linear]", list(self.linears))
-        weights = torch.stack([linear.weight for linear in inner])
-        biases = torch.stack([linear.bias for linear in (first, *inner)])
-        log_decay = torch.zeros_like(last.bias) if decay is None else decay.log(torch.float32)
+        parts = *(linear.weight for linear in inner), *(linear.bias for linear in (first, *inner)), first.weight
+        rate = torch.zeros_like(last.bias) if decay is None else decay.rates(torch.float32)
         divisor = float(max(length, 1)) if self.features is normalised else 1.0
-        parts = log_decay, first.weight[:, 0], weights, biases, last.weight, last.bias
-        return encode(lags, divisor, *(part.float().contiguous() for part in parts))
+        parameters = rate, torch.cat([part.flatten() for part in parts]), last.weight, last.bias
+        return encode(lags, divisor, *(part.float().contiguous() for part in parameters))
 
 
 def _linear(linear: nn.Linear, x: Tensor) -> Tensor:

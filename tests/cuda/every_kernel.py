@@ -39,11 +39,11 @@ def products(dtype: torch.dtype, batch: int, length: int, channels: int, lowest:
 
 def coefficients() -> None:
     channels, width, layers = 37, 30, 3
-    lags, log_decay = torch.arange(-77.0, 78.0, device="cuda"), torch.full((channels,), -0.01, device="cuda")
-    shapes = ((width,), (layers, width, width), (layers + 1, width), (channels, width), (channels,))
-    first, weights, biases, last, last_bias = (torch.randn(shape, device="cuda") for shape in shapes)
-    found, hidden = encoder.encode(lags, 1.0, log_decay, first, weights, biases, last, last_bias)
-    encoder.gradients(torch.randn_like(found), lags, 1.0, log_decay, weights, last, hidden)
+    rate = torch.full((channels,), 0.01, device="cuda")
+    shapes = (layers * width**2 + (layers + 2) * width,), (channels, width), (channels,)
+    inner, last, last_bias = (torch.randn(shape, device="cuda") for shape in shapes)
+    found, hidden = encoder.encode(155, -77.0, 1.0, 1.0, rate, inner, last, last_bias)
+    encoder.gradients(torch.randn_like(found), -77.0, 1.0, 1.0, rate, inner, last, hidden)
 
 
 def main() -> None:
