@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from mixers.ops.capability import ROOMY, capability
 from mixers.ops.circular import by_channel
+from mixers.ops.monarch import Blocks, Monarch, make_blocks, transformed
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """What the kernels take."""
@@ -51,35 +52,6 @@ class Tiles:
         return dcoefficients, product(values, scale, dy, -self.highest, -self.lowest)
 
 
-@dataclass(frozen=True)
-class Monarch:
-    """The transform of coefficients of lags lowest .. highest, as `kernels.monarch` reads it; with `silu`, to multiply
-    SiLU(x)."""
-
-    lowest: int
-    highest: int
-    values: Tensor
-    scale: Tensor
-    silu: bool = False
-
-    def multiply(self, rows: Tensor) -> Tensor:
-        from mixers.ops.kernels.monarch import product
-
-        return product(self.values, self.scale, rows, False, self.silu)
-
-    def gradients(
-        self, dy: Tensor, rows: Tensor, of_coefficients: bool, of_x: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """By the coefficients and by x, where wanted."""
-        from mixers.ops.kernels.monarch import gradient, product
-
-        dcoefficients = gradient(dy, rows, self.lowest, self.highest, self.silu) if of_coefficients else None
-        if not of_x:
-            return dcoefficients, None
-        dx = product(self.values, self.scale, dy, True, False)
-        return dcoefficients, torch.ops.aten.silu_backward(dx, rows) if self.silu else dx
-
-
 def require_tensor_cores(backend: str, x: Tensor) -> None:
     """Raise ValueError unless the kernels can run on x (B, N, D)."""
     require_dtype(backend, x.dtype)
@@ -101,8 +73,8 @@ def require_dtype(backend: str, dtype: torch.dtype) -> None:
 
 
 def require_monarch(length: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise ValueError for a GPU that lacks the kernels' instructions, for more tokens than a transform on chip takes,
-    and for float32 that must not be rounded."""
+    """Raise ValueError for a GPU that lacks the kernels' instructions, for more tokens than BLOCKS transforms on chip
+    take, and for float32 that must not be rounded."""
     major, minor = capability(device)
     if major < 8:
         raise ValueError(
@@ -116,9 +88,18 @@ def require_monarch(length: int, dtype: torch.dtype, device: torch.device) -> No
         raise ValueError(f"backend='monarch' rounds float32 to 11 bits, as TF32 does: {allow}; backend='fft' does not")
 
 
-def longest_monarch(device: torch.device) -> int:
-    """The most tokens whose transform the chip holds: half of its 32,768 where a block has less than 192 KB."""
+BLOCKS = 4
+"""So many blocks of tokens at most: their products with one another are BLOCKS^2, and transforms take over."""
+
+
+def longest_transform(device: torch.device) -> int:
+    """The most tokens whose transform the chip holds: half of 32,768 where a block of threads has less than 192 KB."""
     return 32_768 if capability(device)[0] in ROOMY else 16_384
+
+
+def longest_monarch(device: torch.device) -> int:
+    """The most tokens of backend "monarch"."""
+    return BLOCKS * longest_transform(device)
 
 
 def rounds_float32() -> bool:
@@ -135,18 +116,18 @@ def make_tiles(coefficients: Tensor, lowest: int, dtype: torch.dtype) -> Tiles:
     return Tiles(coefficients, lowest, *table(coefficients, lowest, dtype, False))
 
 
-def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
+def make_monarch(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch | Blocks:
     """As `make_tiles`, for up to `length` tokens."""
     require_dtype("monarch", dtype)
     require_gpu("monarch", "coefficients", coefficients)
     require_monarch(length, dtype, coefficients.device)
-    from mixers.ops.kernels.monarch import spectrum
+    coefficients, longest = coefficients.detach().float(), longest_transform(coefficients.device)
+    if length > longest:
+        return make_blocks(coefficients, lowest, length, dtype, longest)
+    return transformed(coefficients, lowest, length, dtype)
 
-    highest = lowest + coefficients.shape[1] - 1
-    return Monarch(lowest, highest, *spectrum(coefficients.detach().float(), lowest, length, dtype))
 
-
-def kernel_product(coefficients: Tensor, kernel: Tiles | Monarch, x: Tensor) -> Tensor:
+def kernel_product(coefficients: Tensor, kernel: Tiles | Monarch | Blocks, x: Tensor) -> Tensor:
     """x (B, N, D) times the matrices of coefficients (D, lags) and the kernel made of them, in the dtype and the
     strides of x."""
     return _KernelProduct.apply(coefficients, x, kernel)
@@ -156,7 +137,7 @@ class _KernelProduct(torch.autograd.Function):
     """Sums are taken in float32. A second derivative raises RuntimeError: the FFT has one."""
 
     @staticmethod
-    def forward(ctx: Any, coefficients: Tensor, x: Tensor, kernel: Tiles | Monarch) -> Tensor:
+    def forward(ctx: Any, coefficients: Tensor, x: Tensor, kernel: Tiles | Monarch | Blocks) -> Tensor:
         rows = by_channel(x).contiguous()
         ctx.kernel, ctx.dtype = kernel, coefficients.dtype
         ctx.save_for_backward(rows)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mixers.ops.fourier import circular_product, spectrum
+from mixers.ops.monarch import Blocks, Monarch
 from mixers.ops.precision import wide, without_autocast
 from mixers.ops.tensor_cores import (
     DTYPES,
-    Monarch,
     Tiles,
     capability,
     kernel_product,
@@ -30,8 +30,8 @@ from mixers.ops.tensor_cores import (
 
 BACKENDS = ("dense", "fft", "tiles", "monarch")
 
-LONGEST_TILES = 512
-"""Up to this N tiles of the matrix were seen to take less time than transforms, on an H100."""
+LONGEST_TILES = 320
+"""Up to this N tiles of the matrix were seen to take less time than transforms, on an H200."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Prepared:
     """Coefficients (D, lags) made ready for products by one backend."""
 
     coefficients: Tensor
-    kernel: Spectrum | Tiles | Monarch
+    kernel: Spectrum | Tiles | Monarch | Blocks
     length: int  # the largest N
     causal: bool
     dtype: torch.dtype  # of x, where the backend takes no other
 
     @property
     def backend(self) -> str:
-        return {Spectrum: "fft", Tiles: "tiles", Monarch: "monarch"}[type(self.kernel)]
+        return {Spectrum: "fft", Tiles: "tiles", Monarch: "monarch", Blocks: "monarch"}[type(self.kernel)]
 
 
 def toeplitz_matmul(
@@ -66,11 +66,12 @@ def toeplitz_matmul(
     made of the coefficients of N or more tokens. Storage (D, B, N) of x is the fastest; y has the strides of x.
     backend: "dense", the definition in O(N^2); "fft" in O(N log N) time and O(N) memory; "tiles", the definition on
     tensor cores with sums in float32, in O(N^2) time and O(N) memory; "monarch", transforms on tensor cores, of numbers
-    rounded to float16, for up to 32,768 tokens (16,384 where a block has less than 192 KB of shared memory), with SiLU
-    on the way. The last two are for CUDA and have first derivatives only. "auto" takes what `toeplitz_backend`
-    says, or what the coefficients were prepared for. Dense and fft compute in at least float32, under autocast too. By
-    fft and monarch, errors are relative to the largest value of a sequence, earlier or later: by monarch, about 1e-4 of
-    it. Returns the dtype of x. Raises ValueError on other shapes and dtypes, and for a backend that cannot run.
+    rounded to float16, in up to four blocks of 32,768 tokens (16,384 where a block of threads has less than 192 KB of
+    shared memory), with SiLU on the way. The last two are for CUDA and have first derivatives only. "auto" takes what
+    `toeplitz_backend` says, or what the coefficients were prepared for. Dense and fft compute in at least float32,
+    under autocast too. By fft and monarch, errors are relative to the largest value of a sequence, earlier or later: by
+    monarch, about 1e-4 of it in float16, and 4e-4 in bfloat16, which is coarser. Returns the dtype of x. Raises
+    ValueError on other shapes and dtypes, and for a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")
@@ -89,7 +90,7 @@ def toeplitz_matmul(
             return _dense(coefficients, F.silu(x) if silu else x, causal)
         coefficients = prepare(coefficients, x.shape[1], x.dtype, backend=chosen)
     kernel = coefficients.kernel
-    if isinstance(kernel, Monarch):
+    if isinstance(kernel, Monarch | Blocks):
         return kernel_product(coefficients.coefficients, replace(kernel, silu=silu), x)
     if silu:
         x = F.silu(x)

@@ -6,7 +6,8 @@
     the coefficients of lag k are (V a(h_L) + c) exp(-|k| rate), for lags k = first + step m, m < M.
 
 A tile of lags goes through all layers on chip: separate operations would take longer to start than to run. All is
-float32: products forward are three of TF32, and backward six of bfloat16, whichever took less time on an H200.
+float32: products forward are three of TF32, and backward six of bfloat16, whichever took less time on an H200. Where
+all decays are zero in float32, as 0.99^k is for k > 10,400, so are the coefficients: there is nothing to compute.
 Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, D channels. The inner parameters, and
 gradients by them, stand in one row: W_l (L, P, P), b_l (L + 1, P), w (P,); so do those by V (D, P) and c (D,).
 """
@@ -50,9 +51,14 @@ def plan(count: int, padded: int, roomy: bool) -> Plan:
     return Plan(lags=128, warps=8, stages=3)
 
 
+def far(count: int) -> bool:
+    """Whether so many lags may reach to where all decays are zero, so that it pays to look."""
+    return count >= 4096
+
+
 def tiles(count: int, padded: int) -> tuple[int, int]:
     """The lags that a program for the gradients by h_l takes, and the channels at a time."""
-    lags = 16 if count <= 4096 else 32 if count < 16_384 or padded > 64 else 128
+    lags = 16 if count <= 4096 else 32 if count < 16_384 or padded > 64 else 64
     return lags, min(128, 8192 // lags, 8192 // padded)
 
 
@@ -87,7 +93,7 @@ def encode(
         _encode[grid](
             rate, inner, last, last_bias, coefficients, hidden,
             count, width, len(hidden) - 1, channels, first, step, divisor,
-            LAGS=chosen.lags, PADDED=padded, CHANNELS=CHANNELS, GROUP=group,
+            LAGS=chosen.lags, PADDED=padded, CHANNELS=CHANNELS, GROUP=group, FAR=far(count),
             num_warps=chosen.warps, num_stages=chosen.stages,
         )  # fmt: skip
     return coefficients, hidden
@@ -122,10 +128,19 @@ def _norm(hidden, width):
 def _encode(
     rate, inner, last, last_bias, coefficients, hidden,
     count, width, layers, channels, first, step, divisor,
-    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
     row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
     known, real = row < count, column < width
+    if FAR:
+        begin, end = _live(rate, channels, count, first, step)
+        if (tl.program_id(0) * LAGS < begin) | (tl.program_id(0) * LAGS >= end):
+            for tile in range(GROUP):
+                channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
+                target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
+                zeros = tl.zeros((CHANNELS, LAGS), dtype=tl.float32)
+                tl.store(target, zeros, mask=(channel < channels)[:, None] & known[None, :])
+            return
     inside = known[:, None] & real[None, :] & (tl.program_id(1) == 0)  # stored once
     place = row[:, None] * width + column[None, :]
     lag = first + step * row.to(tl.float32)
@@ -150,6 +165,19 @@ def _encode(
         values = (tl.dot(weight, a, input_precision="tf32x3") + bias[:, None]) * _decay(rate, channel, there, lag)
         target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
         tl.store(target, values, mask=there[:, None] & known[None, :])
+
+
+@triton.jit
+def _live(rate, channels, count, first, step):
+    """Where lags begin, by blocks of 128, and end whose decays are not all zero in float32: exp(-104) is."""
+    slowest = float("inf")
+    for start in range(0, channels, 1024):
+        channel = start + tl.arange(0, 1024)
+        slowest = tl.minimum(slowest, tl.min(tl.load(rate + channel, mask=channel < channels, other=float("inf"))))
+    reach = 104.0 / tl.maximum(slowest, 1e-30)
+    begin = tl.maximum((-reach - first) / step, 0.0).to(tl.int32) // 128 * 128
+    end = (tl.minimum((reach - first) / step, count.to(tl.float32)).to(tl.int32) // 128 + 1) * 128
+    return begin, tl.minimum(end, count)
 
 
 @triton.jit
@@ -178,15 +206,15 @@ def gradients(
     with torch.cuda.device_of(last):
         _gradients[(triton.cdiv(count, lags),)](
             dcoefficients, rate, inner, last, hidden, dhidden, count, width, layers - 1, channels, first, step,
-            LAGS=lags, PADDED=padded, CHANNELS=together, num_warps=4, num_stages=1,
+            LAGS=lags, PADDED=padded, CHANNELS=together, FAR=far(count), num_warps=4, num_stages=1,
         )  # fmt: skip
         _inner_gradients[(layers, parts)](
-            dhidden, hidden, dinner, count, width, layers - 1, first, step, divisor,
-            LAGS=SUMMED, PADDED=padded, num_warps=4, num_stages=1,
+            dhidden, rate, hidden, dinner, count, width, layers - 1, channels, first, step, divisor,
+            LAGS=SUMMED, PADDED=padded, FAR=far(count), num_warps=4, num_stages=1,
         )  # fmt: skip
         _last_gradients[(triton.cdiv(channels, SUMMED), parts)](
             dcoefficients, rate, hidden[-1], dlast, count, width, channels, first, step,
-            LAGS=SUMMED, PADDED=padded, CHANNELS=SUMMED, num_warps=4, num_stages=1,
+            LAGS=SUMMED, PADDED=padded, CHANNELS=SUMMED, FAR=far(count), num_warps=4, num_stages=1,
         )  # fmt: skip
     return dinner.sum(0), dlast.sum(0)
 
@@ -208,9 +236,13 @@ def _gradients_operations(dcoefficients, first, step, divisor, rate, inner, last
 @triton.jit
 def _gradients(
     dcoefficients, rate, inner, last, hidden, dhidden, count, width, layers, channels, first, step,
-    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
-    """The gradients by all h_l for one tile of lags."""
+    """The gradients by all h_l for one tile of lags; nobody reads those where all decays are zero."""
+    if FAR:
+        begin, end = _live(rate, channels, count, first, step)
+        if (tl.program_id(0) * LAGS < begin) | (tl.program_id(0) * LAGS >= end):
+            return
     row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
     known, real = row < count, column < width
     inside = known[:, None] & real[None, :]
@@ -247,15 +279,19 @@ def _dvalues(dcoefficients, rate, channel, there, row, known, lag, count):
 
 @triton.jit
 def _inner_gradients(
-    dhidden, hidden, dinner, count, width, layers, first, step, divisor, LAGS: tl.constexpr, PADDED: tl.constexpr
-):
+    dhidden, rate, hidden, dinner, count, width, layers, channels, first, step, divisor,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, FAR: tl.constexpr,
+):  # fmt: skip
     """The gradients by W_l and b_l, or by w and b_0, over one part of the lags: program (l, part)."""
     layer, column = tl.program_id(0), tl.arange(0, PADDED)
     real = column < width
     weight = tl.zeros((PADDED, PADDED), dtype=tl.float32)
     bias = tl.zeros((PADDED,), dtype=tl.float32)
     by_lag = tl.zeros((PADDED,), dtype=tl.float32)
-    for start in range(tl.program_id(1) * LAGS, count, tl.num_programs(1) * LAGS):
+    begin, end = 0, count
+    if FAR:
+        begin, end = _live(rate, channels, count, first, step)
+    for start in range(begin + tl.program_id(1) * LAGS, end, tl.num_programs(1) * LAGS):
         row = start + tl.arange(0, LAGS)
         inside = (row < count)[:, None] & real[None, :]
         place = row[:, None] * width + column[None, :]
@@ -281,14 +317,17 @@ def _inner_gradients(
 @triton.jit
 def _last_gradients(
     dcoefficients, rate, hidden, dlast, count, width, channels, first, step,
-    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr,
+    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
     """The gradients by V and c over one part of the lags: program (tile of channels, part)."""
     channel, column = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, PADDED)
     there, real = channel < channels, column < width
     weight = tl.zeros((CHANNELS, PADDED), dtype=tl.float32)
     bias = tl.zeros((CHANNELS,), dtype=tl.float32)
-    for start in range(tl.program_id(1) * LAGS, count, tl.num_programs(1) * LAGS):
+    begin, end = 0, count
+    if FAR:
+        begin, end = _live(rate, channels, count, first, step)
+    for start in range(begin + tl.program_id(1) * LAGS, end, tl.num_programs(1) * LAGS):
         row = start + tl.arange(0, LAGS)
         known = row < count
         lag = first + step * row.to(tl.float32)

@@ -47,6 +47,34 @@ def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, 
         assert (one - other).norm() <= 1e-5 * other.norm()
 
 
+@pytest.fixture
+def memory_is_not_numbers():
+    """What `empty` gives is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("memory_is_not_numbers")
+@pytest.mark.parametrize(
+    ("slowest", "first"), [(1.0, 0), (0.04, -5000), (-0.0, 0), (1.0, -4990), (0.1, -6000), (0.05, -2500)]
+)
+def test_where_all_decays_are_zero_so_are_the_coefficients(slowest, first):
+    """5,000 lags from `first` on, of which some have decays above zero, or, where one is not below 1, all."""
+    lags, parameters = Lags(5000, first), drawn(1, 8, 2, 3)[1]
+    rate = torch.tensor([3.0, slowest, 7.0]).requires_grad_()
+    weight = torch.randn(5000, 3)
+    results = []
+    for function in (encode, encode_reference):
+        y = function(lags, 1.0, rate, *parameters[1:])
+        results.append((y, *torch.autograd.grad((y * weight).sum(), [rate, *parameters[1:]])))
+    found, exact = results[0][0], results[1][0]
+    assert (0 < (exact != 0).any(1).sum() < 5000) == (slowest > 0)
+    assert (found[exact.abs() > 1e-37] != 0).all()  # below, a GPU may have zeros
+    for one, other in zip(*results, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
+
+
 @pytest.mark.parametrize("frozen", [None, 0, 1, 3])
 def test_second_derivatives_are_the_references(frozen: int | None):
     lags, parameters = drawn(20, 16, 2, 5)
@@ -98,11 +126,11 @@ def shared(kernel, target, warps, stages, **constants):
 architecture, count, padded, roomy = json.loads(sys.argv[1])
 plan, target = encoder.plan(count, padded, roomy), GPUTarget("cuda", architecture, 32)
 lags, channels = encoder.tiles(count, padded)
-summed = {"PADDED": padded, "LAGS": encoder.SUMMED}
-tile = {"PADDED": padded, "LAGS": plan.lags, "CHANNELS": encoder.CHANNELS, "GROUP": 4}
+summed = {"PADDED": padded, "LAGS": encoder.SUMMED, "FAR": True}
+tile = {"PADDED": padded, "LAGS": plan.lags, "CHANNELS": encoder.CHANNELS, "GROUP": 4, "FAR": True}
 print(max(
     shared(encoder._encode, target, plan.warps, plan.stages, **tile),
-    shared(encoder._gradients, target, 4, 1, PADDED=padded, LAGS=lags, CHANNELS=channels),
+    shared(encoder._gradients, target, 4, 1, PADDED=padded, LAGS=lags, CHANNELS=channels, FAR=True),
     shared(encoder._inner_gradients, target, 4, 1, **summed),
     shared(encoder._last_gradients, target, 4, 1, **summed, CHANNELS=encoder.SUMMED),
 ))

@@ -201,8 +201,8 @@ def test_what_cannot_run_is_refused():
         toeplitz_matmul(coefficients, x.double(), causal=True, backend="monarch")
 
 
-@pytest.mark.parametrize(("capability", "longest"), [((8, 0), 16_384), ((8, 9), 16_384), ((9, 0), 32_768)])
-def test_what_the_chip_does_not_hold_is_refused(capability, longest, monkeypatch):
+@pytest.mark.parametrize(("capability", "longest"), [((8, 0), 65_536), ((8, 9), 65_536), ((9, 0), 131_072)])
+def test_more_than_four_transforms_on_chip_are_refused(capability, longest, monkeypatch):
     monkeypatch.setattr(tensor_cores, "capability", lambda device: capability)
     assert longest_monarch(GPU) == longest
     require_monarch(longest, torch.bfloat16, GPU)

@@ -92,8 +92,26 @@ def test_silu_on_the_way(batch, length, dtype, causal, device):
 
 
 def test_the_longest_sequences(device):
-    length = 20_001 if device == "cpu" else 32_768
-    expect_exact(*tensors(1, length, 1, False, torch.bfloat16, device), causal=False, tolerance=4e-3)
+    for length in (20_001,) if device == "cpu" else (32_768, 131_072):
+        expect_exact(*tensors(1, length, 1, False, torch.bfloat16, device), causal=False, tolerance=4e-3)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "length", "dtype", "silu"),
+    [(2, 513, torch.bfloat16, False), (1, 1500, torch.float16, True), (3, 2048, torch.bfloat16, True)],
+)
+def test_longer_sequences_in_blocks(batch, length, dtype, silu, causal, device, monkeypatch):
+    """With transforms of 512, as if the chip held no more; for fewer tokens than were prepared for, too."""
+    monkeypatch.setattr(tensor_cores, "longest_transform", lambda device: 512)
+    coefficients, x, weight = tensors(batch, length, 2, causal, dtype, device)
+    expect_exact(coefficients, x, weight, causal=causal, tolerance=1.1 * TOLERANCE[dtype], silu=silu)
+    prepared = prepare(coefficients, length, dtype, backend="monarch")
+    for fewer in (9, length // 2, length - 1):
+        some = coefficients[:fewer] if causal else coefficients[length - fewer : length + fewer - 1]
+        expected = toeplitz_matmul(some.double(), x[:, :fewer].double(), causal=causal, backend="fft")
+        found = toeplitz_matmul(prepared, x[:, :fewer], causal=causal).double()
+        assert (found - expected).norm() <= 2 * TOLERANCE[dtype] * expected.norm()  # single numbers
 
 
 @given(st.integers(1, 9), st.integers(1, 512), st.integers(1, 3), st.booleans())
