@@ -70,7 +70,7 @@ def toeplitz_matmul(
     shared memory), with SiLU on the way. The last two are for CUDA and have first derivatives only. "auto" takes what
     `toeplitz_backend` says, or what the coefficients were prepared for. Dense and fft compute in at least float32,
     under autocast too. By fft and monarch, errors are relative to the largest value of a sequence, earlier or later: by
-    monarch, about 1e-4 of it in float16, and 4e-4 in bfloat16, which is coarser. Returns the dtype of x. Raises
+    monarch, about 1e-4 of it in float16, and 2e-4 in bfloat16, which is coarser. Returns the dtype of x. Raises
     ValueError on other shapes and dtypes, and for a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
