@@ -65,7 +65,7 @@ def tiles(count: int, padded: int) -> tuple[int, int]:
 def tiles_together(channels: int, lags_programs: int) -> int:
     """Tiles of channels that one program of `encode` writes."""
     tiles = triton.cdiv(channels, CHANNELS)
-    parts = min(triton.cdiv(PROGRAMS, lags_programs), tiles)
+    parts = min(triton.cdiv(PROGRAMS, max(lags_programs, 1)), tiles)
     return triton.cdiv(tiles, parts)
 
 

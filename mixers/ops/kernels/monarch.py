@@ -22,7 +22,8 @@ The one from the left goes in two steps where R is more than 64 and numbers are 
 
 The gradients are dx = Re F^H (conj(C) F dy), and by t the real part of sqrt(P) F^H (F dy conj(F x)); by a lag l < 0 it
 is the imaginary part at P + l, since w_f^(P + l) = -i w_f^l. Products are of float16 numbers, whose sequences and
-coefficients are scaled by powers of two, with sums in float32.
+coefficients are scaled by powers of two. Sums are in float32; for bfloat16 all but the last ones are in float16, two in
+a word, which halves registers and arithmetic.
 Shapes: B batch, N length, D channels; x and y (D, B, N), contiguous; t (D, lags), lags from `lowest` on; frequencies
 (D, R / 16, S / 16, 2, 32, 4, 2) as the kernels lay them, by tiles of g, k, and halves of l.
 """

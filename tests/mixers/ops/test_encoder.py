@@ -98,6 +98,14 @@ def test_the_module_means_the_same_by_it(inputs: str, decay: LearnedDecay | None
     torch.testing.assert_close(module._fused(lags, 41, decay), module(lags, 41, decay), rtol=1e-4, atol=1e-5)
 
 
+def test_no_lags_have_no_coefficients():
+    parameters = drawn(3, 16, 2, 5)[1]
+    coefficients = encode(Lags(0), 1.0, *parameters)
+    assert coefficients.shape == (0, 5)
+    coefficients.sum().backward()
+    assert not any(part.grad.any() for part in parameters)
+
+
 def test_operations_are_counted_once():
     lags, parameters = drawn(20, 16, 2, 5)
     with FlopCounterMode(display=False) as counter:
