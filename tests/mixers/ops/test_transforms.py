@@ -186,14 +186,41 @@ def test_the_largest_and_the_smallest_numbers_of_bfloat16(size, size_of_x, devic
     assert (y - exact).norm() <= 4e-3 * exact.norm()
 
 
+@pytest.mark.parametrize("length", [300, 2000])  # the latter's gradient in one kernel
+def test_nothing_comes_of_zeros(length, device):
+    coefficients, x, weight = (0 * tensor for tensor in tensors(1, length, 1, True, torch.bfloat16, device))
+    leaves = coefficients.requires_grad_(), x.requires_grad_()
+    y = toeplitz_matmul(*leaves, causal=True, backend="monarch")
+    for found in (y, *torch.autograd.grad(y, leaves, weight)):
+        assert (found == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("length", [512, 8192])
-def test_the_largest_numbers_of_float16_do_not_overflow(length, device):
+def test_the_largest_numbers_of_float16_do_not_overflow(length, dtype, device):
     """Constant sequences, whose transform is one large number, and the coefficients of a running mean."""
-    x = torch.full((1, length, 1), 65_000.0, device=device).half()
+    x = torch.full((1, length, 1), 65_000.0, device=device).to(dtype)
     coefficients = torch.full((length, 1), 1 / length, device=device)
     y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
     exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
-    assert (y - exact).norm() <= 2e-3 * exact.norm()
+    assert (y - exact).norm() <= {torch.bfloat16: 4e-3, torch.float16: 2e-3}[dtype] * exact.norm()
+
+
+@pytest.mark.parametrize(("dtype", "length"), [(torch.bfloat16, 8192), (torch.float16, 1024)])
+def test_one_coefficient_gives_x_back(dtype, length, device):
+    """At lag 0, read by one warp of many."""
+    _, x, _ = tensors(1, length, 1, True, dtype, device)
+    y = toeplitz_matmul((torch.arange(length, device=device) == 0).float()[:, None], x, causal=True, backend="monarch")
+    assert (y.double() - x.double()).norm() <= TOLERANCE[dtype] * x.double().norm()
+
+
+def test_coefficients_that_are_part_of_others(device):
+    """In rows that begin every 1,100 numbers, of which the last is not the end of four."""
+    coefficients, x, _ = tensors(1, 1021, 2, True, torch.bfloat16, device)
+    wide = torch.full((2, 1100), 1e3, device=device)
+    wide[:, :1021] = coefficients.T
+    y = toeplitz_matmul(wide[:, :1021].T, x, causal=True, backend="monarch")
+    assert torch.equal(y, toeplitz_matmul(coefficients, x, causal=True, backend="monarch"))
 
 
 @pytest.mark.parametrize("length", [512, 8192])  # the latter in one kernel
