@@ -214,13 +214,14 @@ def test_one_coefficient_gives_x_back(dtype, length, device):
     assert (y.double() - x.double()).norm() <= TOLERANCE[dtype] * x.double().norm()
 
 
-def test_coefficients_that_are_part_of_others(device):
-    """In rows that begin every 1,100 numbers, of which the last is not the end of four."""
-    coefficients, x, _ = tensors(1, 1021, 2, True, torch.bfloat16, device)
-    wide = torch.full((2, 1100), 1e3, device=device)
-    wide[:, :1021] = coefficients.T
-    y = toeplitz_matmul(wide[:, :1021].T, x, causal=True, backend="monarch")
-    assert torch.equal(y, toeplitz_matmul(coefficients, x, causal=True, backend="monarch"))
+@pytest.mark.parametrize("causal", [True, False])
+def test_coefficients_that_are_part_of_others(causal, device):
+    """In rows that begin every 2,200 numbers, where the last one is not the end of four, or lag 0 not the beginning."""
+    coefficients, x, _ = tensors(1, 1022, 2, causal, torch.bfloat16, device)
+    wide, lags = torch.full((2, 2200), 1e3, device=device), len(coefficients)
+    wide[:, :lags] = coefficients.T
+    y = toeplitz_matmul(wide[:, :lags].T, x, causal=causal, backend="monarch")
+    assert torch.equal(y, toeplitz_matmul(coefficients, x, causal=causal, backend="monarch"))
 
 
 @pytest.mark.parametrize("length", [512, 8192])  # the latter in one kernel
