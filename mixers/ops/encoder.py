@@ -16,7 +16,7 @@ from mixers.ops.precision import without_autocast
 
 @dataclass(frozen=True)
 class Lags:
-    """`count` lags from `first` on, `step` apart."""
+    """`count` lags from `first` on, `step` apart, which is above 0."""
 
     count: int
     first: float = 0.0
@@ -36,7 +36,7 @@ def encode_reference(
     rate (D,), last V (D, P), last_bias c (D,); inner, in one row: all W_l (P, P), all b_l (P,), w (P,).
     """
     width = last.shape[1]
-    layers = inner_layers(inner, width)
+    layers = inner_layers(len(inner), width)
     weights, biases, first = inner.split([layers * width * width, (layers + 1) * width, width])
     biases, at = biases.view(-1, width), lags.like(last)
     hidden = (at / divisor)[:, None] * first + biases[0]
@@ -45,9 +45,9 @@ def encode_reference(
     return F.linear(_activate(hidden), last, last_bias) * torch.exp(-at.abs()[:, None] * rate)
 
 
-def inner_layers(inner: Tensor, width: int) -> int:
-    """L."""
-    return (len(inner) - 2 * width) // (width * width + width)
+def inner_layers(numbers: int, width: int) -> int:
+    """L, of so many inner parameters."""
+    return (numbers - 2 * width) // (width * width + width)
 
 
 def encode(lags: Lags, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class _Encode(torch.autograd.Function):
         inner, last, _ = parameters
         with without_autocast(rate):
             dcoefficients = gradients[0].T.contiguous()
-            drate = None if coefficients is None else -(dcoefficients * coefficients) @ lags.like(rate).abs()
+            drate = None if coefficients is None else (dcoefficients * coefficients) @ -lags.like(rate).abs()
             found = encoder.gradients(dcoefficients, lags.first, lags.step, ctx.divisor, rate, inner, last, hidden)
         return None, None, drate, found[0], found[1][: last.numel()].view_as(last), found[1][last.numel() :]
 

@@ -24,22 +24,33 @@ class Monarch:
     scale: Tensor
     silu: bool = False
 
-    def multiply(self, rows: Tensor) -> Tensor:
+    def multiply(self, rows: Tensor, *, wide: bool = False) -> Tensor:
+        """y, in float32 where `wide`."""
         from mixers.ops.kernels.monarch import product
 
-        return product(self.values, self.scale, rows, False, self.silu)
+        return product(self.values, self.scale, rows, False, self.silu, wide)
 
     def gradients(
         self, dy: Tensor, rows: Tensor, of_coefficients: bool, of_x: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """By the coefficients and by x, where wanted."""
-        from mixers.ops.kernels.monarch import gradient, product
-
-        dcoefficients = gradient(dy, rows, self.lowest, self.highest, self.silu) if of_coefficients else None
+        dcoefficients = self.by_coefficients(dy, rows) if of_coefficients else None
         if not of_x:
             return dcoefficients, None
-        dx = product(self.values, self.scale, dy, True, False)
+        dx = self.by_values(dy)
         return dcoefficients, torch.ops.aten.silu_backward(dx, rows) if self.silu else dx
+
+    def by_coefficients(self, dy: Tensor, rows: Tensor) -> Tensor:
+        """The gradient, in float32."""
+        from mixers.ops.kernels.monarch import gradient
+
+        return gradient(dy, rows, self.lowest, self.highest, self.silu)
+
+    def by_values(self, dy: Tensor, *, wide: bool = False) -> Tensor:
+        """The gradient by what the matrices multiply, in float32 where `wide`."""
+        from mixers.ops.kernels.monarch import product
+
+        return product(self.values, self.scale, dy, True, False, wide)
 
 
 def transformed(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> Monarch:
@@ -70,7 +81,7 @@ class Blocks:
         y = torch.zeros_like(x, dtype=torch.float32)
         for shift, monarch in self._within(x):
             target = _earlier(y, -shift)
-            target += monarch.multiply(_as_rows(_earlier(x, shift))).view_as(target)
+            target += monarch.multiply(_as_rows(_earlier(x, shift)), wide=True).view_as(target)
         return self._joined(y, rows)
 
     def gradients(
@@ -78,18 +89,23 @@ class Blocks:
     ) -> tuple[Tensor | None, Tensor | None]:
         """By the coefficients and by x, where wanted."""
         x, dy = self._split(rows), self._split(dy)
-        dt = rows.new_zeros(len(rows), self.highest - self.lowest + 1, dtype=torch.float32)
-        dx = torch.zeros_like(x, dtype=torch.float32)
+        return self._by_coefficients(dy, x) if of_coefficients else None, self._by_x(dy, rows) if of_x else None
+
+    def _by_coefficients(self, dy: Tensor, x: Tensor) -> Tensor:
+        dt = x.new_zeros(len(x), self.highest - self.lowest + 1, dtype=torch.float32)
         for shift, monarch in self._within(x):
-            met = _as_rows(_earlier(dy, -shift)), _as_rows(_earlier(x, shift))
-            by_t, by_x = monarch.gradients(*met, of_coefficients, of_x)
-            if by_t is not None:
-                first = shift * self.length + monarch.lowest - self.lowest
-                dt[:, first : first + by_t.shape[1]] += by_t
-            if by_x is not None:
-                target = _earlier(dx, shift)
-                target += by_x.view_as(target)
-        return dt if of_coefficients else None, self._joined(dx, rows) if of_x else None
+            found = monarch.by_coefficients(_as_rows(_earlier(dy, -shift)), _as_rows(_earlier(x, shift)))
+            first = shift * self.length + monarch.lowest - self.lowest
+            dt[:, first : first + found.shape[1]] += found
+        return dt
+
+    def _by_x(self, dy: Tensor, rows: Tensor) -> Tensor:
+        dx = torch.zeros_like(dy, dtype=torch.float32)
+        for shift, monarch in self._within(dy):
+            target = _earlier(dx, shift)
+            target += monarch.by_values(_as_rows(_earlier(dy, -shift)), wide=True).view_as(target)
+        by_values = self._joined(dx, rows)
+        return torch.ops.aten.silu_backward(by_values, rows) if self.silu else by_values
 
     def _within(self, blocks: Tensor) -> Iterator[tuple[int, Monarch]]:
         """Those that blocks (D, B, blocks, L) have with one another."""

@@ -89,7 +89,7 @@ def require_monarch(length: int, dtype: torch.dtype, device: torch.device) -> No
 
 
 BLOCKS = 4
-"""So many blocks of tokens at most: their products with one another are BLOCKS^2, and transforms take over."""
+"""So many blocks of tokens at most: their products with one another are BLOCKS^2, and beyond fft takes less time."""
 
 
 def longest_transform(device: torch.device) -> int:
@@ -134,7 +134,7 @@ def kernel_product(coefficients: Tensor, kernel: Tiles | Monarch | Blocks, x: Te
 
 
 class _KernelProduct(torch.autograd.Function):
-    """Sums are taken in float32. A second derivative raises RuntimeError: the FFT has one."""
+    """A second derivative raises RuntimeError: the FFT has one."""
 
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, x: Tensor, kernel: Tiles | Monarch | Blocks) -> Tensor:

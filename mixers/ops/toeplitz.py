@@ -69,9 +69,9 @@ def toeplitz_matmul(
     rounded to float16, in up to four blocks of 32,768 tokens (16,384 where a block of threads has less than 192 KB of
     shared memory), with SiLU on the way. The last two are for CUDA and have first derivatives only. "auto" takes what
     `toeplitz_backend` says, or what the coefficients were prepared for. Dense and fft compute in at least float32,
-    under autocast too. By fft and monarch, errors are relative to the largest value of a sequence, earlier or later: by
-    monarch, about 1e-4 of it in float16, and 2e-4 in bfloat16, which is coarser. Returns the dtype of x. Raises
-    ValueError on other shapes and dtypes, and for a backend that cannot run.
+    under autocast too. By fft and monarch, errors are relative to the largest |x| of a sequence, earlier or later,
+    times the sum of |t|: by monarch, up to some 1e-4 of it. Returns the dtype of x. Raises ValueError on other shapes
+    and dtypes, and for a backend that cannot run.
     """
     if x.dim() != 3 or not x.is_floating_point():
         raise ValueError(f"x must have shape (B, N, D) and real numbers, not {tuple(x.shape)} of {x.dtype}")

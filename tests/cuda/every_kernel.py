@@ -30,7 +30,7 @@ def products(dtype: torch.dtype, batch: int, length: int, channels: int, lowest:
     x, dy = torch.randn(2, channels, batch, length, device="cuda").to(dtype)
     made = monarch.spectrum(coefficients, lowest, length, dtype)
     for silu in (False, True):
-        monarch.product(*made, x, not silu, silu)
+        monarch.product(*made, x, not silu, silu, silu)
         monarch.gradient(dy, x, lowest, length - 1, silu)
     if length <= 1001:
         tiles.product(*tiles.table(coefficients, lowest, dtype, False), x, lowest, length - 1)
@@ -42,8 +42,9 @@ def coefficients() -> None:
     rate = torch.full((channels,), 0.01, device="cuda")
     shapes = (layers * width**2 + (layers + 2) * width,), (channels, width), (channels,)
     inner, last, last_bias = (torch.randn(shape, device="cuda") for shape in shapes)
-    found, hidden = encoder.encode(155, -77.0, 1.0, 1.0, rate, inner, last, last_bias)
-    encoder.gradients(torch.randn_like(found), -77.0, 1.0, 1.0, rate, inner, last, hidden)
+    for count, first in ((155, -77.0), (13_000, -1000.0)):  # the latter beyond where decays are zero
+        found, hidden = encoder.encode(count, first, 1.0, 1.0, rate, inner, last, last_bias)
+        encoder.gradients(torch.randn_like(found), first, 1.0, 1.0, rate, inner, last, hidden)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def far(count: int) -> bool:
     return count >= 4096
 
 
-def tiles(count: int, padded: int) -> tuple[int, int]:
+def backward_tile(count: int, padded: int) -> tuple[int, int]:
     """The lags that a program for the gradients by h_l takes, and the channels at a time."""
     lags = 16 if count <= 4096 else 32 if count < 16_384 or padded > 64 else 64
     return lags, min(128, 8192 // lags, 8192 // padded)
@@ -104,7 +104,7 @@ def _empty(
     count: int, first: float, step: float, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
     channels, width = last.shape
-    return last.new_empty(channels, count), last.new_empty(inner_layers(inner, width) + 1, count, width)
+    return last.new_empty(channels, count), last.new_empty(inner_layers(len(inner), width) + 1, count, width)
 
 
 def _padded(width: int) -> int:
@@ -114,8 +114,7 @@ def _padded(width: int) -> int:
 @register_flop_formula(torch.ops.mixerzoo.encode_lags)
 def _encode_operations(count, first, step, divisor, rate, inner, last, last_bias, **rest) -> int:
     channels, width = last
-    layers = (inner[0] - 2 * width) // (width * width + width)
-    return 2 * count * width * (width * layers + channels)
+    return 2 * count * width * (width * inner_layers(inner[0], width) + channels)
 
 
 @triton.jit
@@ -202,7 +201,7 @@ def gradients(
     dhidden, parts, padded = torch.empty_like(hidden), splits(count), _padded(width)
     dinner = hidden.new_empty(parts, len(inner))
     dlast = hidden.new_empty(parts, channels * (width + 1))
-    lags, together = tiles(count, padded)
+    lags, together = backward_tile(count, padded)
     with torch.cuda.device_of(last):
         _gradients[(triton.cdiv(count, lags),)](
             dcoefficients, rate, inner, last, hidden, dhidden, count, width, layers - 1, channels, first, step,

@@ -42,8 +42,9 @@ SIDES = ((32, 16), (32, 32), (32, 64), (64, 64), (128, 64), (256, 64), (512, 64)
 """R and S; more than 64 columns would not stay in registers."""
 
 HEADROOM = 8.0
-"""About the sum of the sizes of scaled coefficients. Numbers grow by twice it and sqrt(P S), and by two more before
-factors make them smaller: float16 ends at 65,504."""
+"""At least half the sum of the sizes of scaled coefficients. Products with the transforms of numbers below 2 are up to
+4 HEADROOM sqrt(P), and on the way back twice as large until factors make them smaller, times up to 1.5 as tables are
+not quite unitary: float16 ends at 65,504."""
 
 NUMBERS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 
@@ -61,6 +62,8 @@ class Form:
     columns: int
     dtype: torch.dtype
     aligned: bool
+    wide: bool = False
+    """Whether y of 16 bits is to be float32."""
 
     @property
     def two_steps(self) -> bool:
@@ -135,6 +138,7 @@ class Form:
             "COLUMNS": self.columns,
             "NUMBER": NUMBERS[self.dtype],
             "ALIGNED": int(self.aligned),
+            "WIDE_Y": int(self.wide or self.dtype == torch.float32),
             "PRODUCT_WARPS": self.product_warps,
             "CORRELATE_WARPS": self.correlate_warps,
             "SPECTRUM_WARPS": self.spectrum_warps,
@@ -173,12 +177,12 @@ def _empty_spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch", mutates_args=())
-def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool) -> Tensor:
+def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool, wide: bool) -> Tensor:
     """y (D, B, N) from what `spectrum` made of the coefficients, and x (D, B, N), or SiLU(x); by the transposed matrix
-    if asked."""
-    y = torch.empty_like(x)
+    if asked, and in float32 where `wide`."""
+    y = _like(values, scale, x, transposed, silu, wide)
     channels, batch, length = x.shape
-    form = _form_of(values, x.dtype, _aligned(x))
+    form = _form_of(values, x.dtype, _aligned(x), wide)
     read = form.tables(x.device)
     _kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
@@ -188,18 +192,18 @@ def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bo
 
 
 @product.register_fake
-def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool) -> Tensor:
-    return torch.empty_like(x)
+def _like(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool, wide: bool) -> Tensor:
+    return torch.empty_like(x, dtype=torch.float32 if wide else x.dtype)
 
 
 @register_flop_formula(torch.ops.mixerzoo.toeplitz_monarch, get_raw=True)
-def _product_operations(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bool, **rest) -> int:
-    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x.dtype, True).operations
+def _product_operations(values: Tensor, scale: Tensor, x: Tensor, *rest, **more) -> int:
+    return 2 * x.shape[0] * x.shape[1] * _form_of(values, x.dtype, True, False).operations
 
 
-def _form_of(values: Tensor, dtype: torch.dtype, aligned: bool) -> Form:
+def _form_of(values: Tensor, dtype: torch.dtype, aligned: bool, wide: bool) -> Form:
     """By which a product is taken."""
-    return Form(16 * values.shape[1], 16 * values.shape[2], dtype, aligned)
+    return Form(16 * values.shape[1], 16 * values.shape[2], dtype, aligned, wide)
 
 
 @torch.library.custom_op("mixerzoo::toeplitz_monarch_gradient", mutates_args=())

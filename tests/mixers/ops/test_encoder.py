@@ -56,20 +56,18 @@ def memory_is_not_numbers():
 
 
 @pytest.mark.usefixtures("memory_is_not_numbers")
-@pytest.mark.parametrize(
-    ("slowest", "first"), [(1.0, 0), (0.04, -5000), (-0.0, 0), (1.0, -4990), (0.1, -6000), (0.05, -2500)]
-)
+@pytest.mark.parametrize(("slowest", "first"), [(1.0, 0), (-0.0, 0), (1.0, -4090), (0.1, -4900), (0.08, -2000)])
 def test_where_all_decays_are_zero_so_are_the_coefficients(slowest, first):
-    """5,000 lags from `first` on, of which some have decays above zero, or, where one is not below 1, all."""
-    lags, parameters = Lags(5000, first), drawn(1, 8, 2, 3)[1]
+    """4,100 lags from `first` on, of which some have decays above zero, or, where one is not below 1, all."""
+    lags, parameters = Lags(4100, first), drawn(1, 8, 1, 3)[1]
     rate = torch.tensor([3.0, slowest, 7.0]).requires_grad_()
-    weight = torch.randn(5000, 3)
+    weight = torch.randn(4100, 3)
     results = []
     for function in (encode, encode_reference):
         y = function(lags, 1.0, rate, *parameters[1:])
         results.append((y, *torch.autograd.grad((y * weight).sum(), [rate, *parameters[1:]])))
     found, exact = results[0][0], results[1][0]
-    assert (0 < (exact != 0).any(1).sum() < 5000) == (slowest > 0)
+    assert (0 < (exact != 0).any(1).sum() < 4100) == (slowest > 0)
     assert (found[exact.abs() > 1e-37] != 0).all()  # below, a GPU may have zeros
     for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 1e-5 * other.norm()
@@ -133,7 +131,7 @@ def shared(kernel, target, warps, stages, **constants):
 
 architecture, count, padded, roomy = json.loads(sys.argv[1])
 plan, target = encoder.plan(count, padded, roomy), GPUTarget("cuda", architecture, 32)
-lags, channels = encoder.tiles(count, padded)
+lags, channels = encoder.backward_tile(count, padded)
 summed = {"PADDED": padded, "LAGS": encoder.SUMMED, "FAR": True}
 tile = {"PADDED": padded, "LAGS": plan.lags, "CHANNELS": encoder.CHANNELS, "GROUP": 4, "FAR": True}
 print(max(

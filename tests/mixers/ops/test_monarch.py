@@ -184,9 +184,10 @@ def test_the_products_of_transforms_are_counted():
             x = torch.empty(3, 2, length, dtype=dtype)
             values, scale = monarch.spectrum(torch.empty(3, length), 0, length, dtype)
             assert (values.shape, scale.shape) == (shape, (3,))
-            assert monarch.product(values, scale, x, False, False).shape == x.shape
+            y, wide = (monarch.product(values, scale, x, False, False, wide) for wide in (False, True))
+            assert (y.shape, y.dtype, wide.shape, wide.dtype) == (x.shape, x.dtype, x.shape, torch.float32)
             assert monarch.gradient(x, x, 1 - length, length - 1, False).shape == (3, 2 * length - 1)
-        assert counter.get_total_flops() == 4 * 3 * 2 * each
+        assert counter.get_total_flops() == 6 * 3 * 2 * each  # of three operations
 
 
 def test_what_cannot_run_is_refused():

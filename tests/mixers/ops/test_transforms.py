@@ -3,6 +3,8 @@
 With --cuda, on a GPU; else the same source runs in the emulator beside this file.
 """
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -107,6 +109,9 @@ def test_longer_sequences_in_blocks(batch, length, dtype, silu, causal, device, 
     coefficients, x, weight = tensors(batch, length, 2, causal, dtype, device)
     expect_exact(coefficients, x, weight, causal=causal, tolerance=1.1 * TOLERANCE[dtype], silu=silu)
     prepared = prepare(coefficients, length, dtype, backend="monarch")
+    y = toeplitz_matmul(prepared, x, causal=causal).double()
+    exact = toeplitz_matmul(coefficients.double(), x.double(), causal=causal, backend="fft")
+    assert (y - exact).norm() <= EXACTER[dtype] * exact.norm()  # what blocks give is rounded once
     for fewer in (9, length // 2, length - 1):
         some = coefficients[:fewer] if causal else coefficients[length - fewer : length + fewer - 1]
         expected = toeplitz_matmul(some.double(), x[:, :fewer].double(), causal=causal, backend="fft")
@@ -195,12 +200,14 @@ def test_nothing_comes_of_zeros(length, device):
         assert (found == 0).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("length", [512, 8192])
+@pytest.mark.parametrize(
+    ("dtype", "length"), [*itertools.product((torch.bfloat16, torch.float16), (512, 8192)), (torch.bfloat16, 32_768)]
+)
 def test_the_largest_numbers_of_float16_do_not_overflow(length, dtype, device):
-    """Constant sequences, whose transform is one large number, and the coefficients of a running mean."""
-    x = torch.full((1, length, 1), 65_000.0, device=device).to(dtype)
-    coefficients = torch.full((length, 1), 1 / length, device=device)
+    """Constant sequences and coefficients, whose transforms are one large number, up to a result of 64,000: before they
+    are multiplied, all are just below a power of two."""
+    x = torch.full((1, length, 1), 4000.0, device=device).to(dtype)
+    coefficients = torch.full((length, 1), 15.999 / length, device=device)
     y = toeplitz_matmul(coefficients, x, causal=True, backend="monarch").double()
     exact = toeplitz_matmul(coefficients.double(), x.double(), causal=True, backend="fft")
     assert (y - exact).norm() <= {torch.bfloat16: 4e-3, torch.float16: 2e-3}[dtype] * exact.norm()
@@ -224,9 +231,13 @@ def test_coefficients_that_are_part_of_others(causal, device):
     assert torch.equal(y, toeplitz_matmul(coefficients, x, causal=causal, backend="monarch"))
 
 
-@pytest.mark.parametrize("length", [512, 8192])  # the latter in one kernel
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("form", ["constant", "impulses", "waves"])
+@pytest.mark.parametrize(
+    ("form", "length", "dtype"),  # those above 1,024 tokens in one kernel
+    [
+        *itertools.product(("constant", "impulses", "waves"), (512, 8192), (torch.bfloat16, torch.float16)),
+        ("impulses", 32_768, torch.bfloat16),
+    ],
+)
 def test_gradients_by_coefficients_of_numbers_with_much_structure(form, length, dtype, device):
     """Their transforms are one large number, small ones, or large ones where the other's are small."""
     place = torch.arange(length, device=device)[:, None]

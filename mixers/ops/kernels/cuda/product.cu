@@ -1,13 +1,19 @@
 #include "sequences.cuh"
 #include "transforms.cuh"
 
+#if WIDE_Y
+typedef float result;
+#else
+typedef number result;
+#endif
+
 // Frequencies of a chunk times C, or its conjugate where `signs` is the sign bit of imaginary parts.
 INLINE void filter(Piece<Two> (&re)[SEQUENCES][2], Piece<Two> (&im)[SEQUENCES][2], const uint4* spectrum, word signs) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const uint4 words = __ldg(spectrum + 32 * h);
-        const Complex<Two> c[2] = {
-            {unpacked<Two>(words.x), unpacked<Two>(words.y ^ signs)}, {unpacked<Two>(words.z), unpacked<Two>(words.w ^ signs)}};
+        const Complex<Two> c[2] = {{unpacked<Two>(words.x), unpacked<Two>(words.y ^ signs)},
+                                   {unpacked<Two>(words.z), unpacked<Two>(words.w ^ signs)}};
 #pragma unroll
         for (int r = 0; r < 2; r++)
 #pragma unroll
@@ -32,7 +38,7 @@ INLINE void take_rest(Piece<Two> (&numbers)[SEQUENCES][2]) {
 // of a channel.
 extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS / PRODUCT_WARPS) product(
     const number* x, const uint4* spectrum, const float* scale, Table left, Table back, Factors factors,
-    Table right, number* y, int batch, int length, int transposed, int silu) {
+    Table right, result* y, int batch, int length, int transposed, int silu) {
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[SEQUENCES];
     SHARED word largest[SEQUENCES];
@@ -81,18 +87,18 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
                 for (int n = 0; n < 8; n++) {
                     const int sequence = 8 * n / COLUMNS;
                     const float size = sizes[sequence] * scale[channel];  // either alone may overflow the result
-                    const Wide result = sums[t][n].rows[r] * both(size);
-#if NUMBER == 2
+                    const Wide two = sums[t][n].rows[r] * both(size);
+#if WIDE_Y
                     const int token = row * COLUMNS + 8 * n % COLUMNS + 2 * (lane() % 4);
-                    number* target = y + start + (long long)(first + sequence) * length + token;
-                    if (first + sequence < batch && token < length) target[0] = result.one;
-                    if (first + sequence < batch && token + 1 < length) target[1] = result.two;
+                    result* target = y + start + (long long)(first + sequence) * length + token;
+                    if (first + sequence < batch && token < length) target[0] = two.one;
+                    if (first + sequence < batch && token + 1 < length) target[1] = two.two;
 #else
-                    *(word*)(memory + piece(row, 8 * n) + 4 * (lane() % 4)) = pack_numbers(result.one, result.two);
+                    *(word*)(memory + piece(row, 8 * n) + 4 * (lane() % 4)) = pack_numbers(two.one, two.two);
 #endif
                 }
             }
-#if NUMBER != 2
+#if !WIDE_Y
         __syncwarp();
         store(memory, y + start, unit, first, batch, length);
 #endif

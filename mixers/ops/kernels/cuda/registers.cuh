@@ -1,12 +1,13 @@
-// What the kernels of `monarch.py` are made of: numbers, operands of tensor cores, matrices in shared memory.
+// What the kernels of `monarch.py` are made of: operands of tensor cores, matrices in shared memory.
 //
 // A sequence of P = ROWS COLUMNS tokens is a matrix (a, b) of its tokens COLUMNS a + b, and the frequency g + ROWS h
 // stands in the row of g, at column h / CHUNKS of chunk h % CHUNKS. A block of threads takes 64 columns: of 64 / COLUMNS
 // sequences of one channel. A warp takes tiles of 16 rows and all columns.
 //
 // Compiled with ROWS, COLUMNS, NUMBER (0 float16, 1 bfloat16, 2 float32: of x, y and their gradients), ALIGNED (whether
-// sequences can be read 8 tokens and 16 bytes at a time), PRODUCT_WARPS, CORRELATE_WARPS and SPECTRUM_WARPS (of their
-// blocks), RESIDENT_WARPS (of a multiprocessor), HEADROOM and ROOT (numbers that `monarch.py` explains).
+// sequences can be read 8 tokens and 16 bytes at a time), WIDE_Y (whether y is float32), PRODUCT_WARPS, CORRELATE_WARPS
+// and SPECTRUM_WARPS (of their blocks), RESIDENT_WARPS (of a multiprocessor), HEADROOM and ROOT (numbers that
+// `monarch.py` explains).
 
 #pragma once
 #include "numbers.cuh"

@@ -32,11 +32,13 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
     const long long start = (long long)channel * length;
     Pair of_x[EACH][4];
     prefetch<PRODUCT_WARPS>(dy + start, length * sizeof(number));
-    float size = ROOM * size_of(load<PRODUCT_WARPS>(x + start, 0, 1, length, memory, sizes[0], largest, silu), totals[0]);
+    float squares = load<PRODUCT_WARPS>(x + start, 0, 1, length, memory, sizes[0], largest, silu);
+    float size = ROOM * size_of(squares, totals[0]);
     word from = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll
     for (int i = 0; i < EACH; i++) begin(of_x[i], left, factors, from, tile_of(i));
-    size *= size_of(load<PRODUCT_WARPS>(dy + start, 0, 1, length, memory, sizes[1], largest), totals[1]);
+    squares = load<PRODUCT_WARPS>(dy + start, 0, 1, length, memory, sizes[1], largest);
+    size *= size_of(squares, totals[1]);
     const float factor = 1 / size;
     from = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll

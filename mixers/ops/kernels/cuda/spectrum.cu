@@ -2,7 +2,8 @@
 
 constexpr int PARTS = NUMBER == 1 ? 1 : 2;  // of float16, that a coefficient is taken in
 constexpr int EACH = PERIOD / (32 * SPECTRUM_WARPS);  // coefficients a thread
-constexpr int MOST = NUMBER == 1 ? 64 : 32, TOGETHER = EACH < MOST ? EACH : MOST, STEPS = EACH / TOGETHER;  // of them it reads so many at a time
+constexpr int MOST = NUMBER == 1 ? 64 : 32;  // it reads so many of them at a time
+constexpr int TOGETHER = EACH < MOST ? EACH : MOST, STEPS = EACH / TOGETHER;
 
 INLINE int token_of(int step, int k) {  // eight neighbours a thread
     return 8 * ((step * TOGETHER + k) / 8 * 32 * SPECTRUM_WARPS + threadIdx.x) + k % 8;

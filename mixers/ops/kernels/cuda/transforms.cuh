@@ -7,8 +7,8 @@
 
 constexpr int PIECES = COLUMNS / 8;  // of 8 columns, a sequence
 
-// e(b (g + 1/4) / P) / sqrt(CHUNKS) as lanes read them, of TILES and PIECES: of two columns of a row and of the 8th after
-// it. Numbers keep their size across chunks, as factors are small.
+// e(b (g + 1/4) / P) / sqrt(CHUNKS) as lanes read them, of TILES and PIECES: of two columns of a row and of the 8th
+// after it. Numbers keep their size across chunks, as factors are small.
 typedef const uint4* Factors;
 
 INLINE void read_factors(Complex<Narrow> (&w)[2], Factors factors, int piece) {
