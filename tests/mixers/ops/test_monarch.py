@@ -160,7 +160,7 @@ def test_the_transform_of_the_tables_multiplies_by_the_matrix(causal):
     ("form", "architecture"),
     [
         (
-            monarch.Form(*sides, list(monarch.NUMBERS)[index % 3], index % 2 == 0),
+            monarch.Form(*sides, list(monarch.NUMBERS)[index % 3], index % 2 == 0, index % 4 == 1),
             ("sm_80", "sm_89", "sm_90", "sm_100")[index % 4],
         )
         for index, sides in enumerate(monarch.SIDES)

@@ -17,8 +17,9 @@ extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, RESIDENT_WARP
     for (int first = 0; first < batch; first += SEQUENCES) {
         Pair of_x[4], of_dy[4];
         const long long next = start + (long long)(first + SEQUENCES) * length;
-        const int tokens = min(SEQUENCES, batch - first) * length, behind = (batch - first - SEQUENCES) * length;
-        prefetch<CORRELATE_WARPS>(dy + next - SEQUENCES * length, tokens * sizeof(number));
+        const int behind = (batch - first - SEQUENCES) * length;  // tokens
+        prefetch<CORRELATE_WARPS>(
+            dy + next - SEQUENCES * length, min(SEQUENCES, batch - first) * length * sizeof(number));
         load<CORRELATE_WARPS>(x + start, first, batch, length, memory, sizes[0], largest, silu);
         begin(of_x, left, factors, spread<CORRELATE_WARPS>(left, memory), index);
         load<CORRELATE_WARPS>(dy + start, first, batch, length, memory, sizes[1], largest);
@@ -44,8 +45,10 @@ extern "C" __global__ void __launch_bounds__(32 * CORRELATE_WARPS, RESIDENT_WARP
 #pragma unroll
     for (int chunk = 0; chunk < CHUNKS; chunk++)
 #pragma unroll
-        for (int k = 0; k < 4; k++)
-            most = fmaxf(fmaxf(most, largest_of(re[chunk][k / 2].rows[k % 2])), largest_of(im[chunk][k / 2].rows[k % 2]));
+        for (int k = 0; k < 4; k++) {
+            const Wide a = re[chunk][k / 2].rows[k % 2], b = im[chunk][k / 2].rows[k % 2];
+            most = fmaxf(most, fmaxf(largest_of(a), largest_of(b)));
+        }
     const float size = power_of_two(__reduce_max_sync(EVERY_LANE, __float_as_uint(most))), factor = inverse(size);
     if (lane() == 0) sizes_of_sums[tile] = size;
 #pragma unroll
