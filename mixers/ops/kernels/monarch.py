@@ -71,6 +71,12 @@ class Form:
         return two_steps(self.rows, self.narrow)
 
     @property
+    def in_place(self) -> bool:
+        """Whether what a product makes of x takes its place on chip: where a warp takes two tiles, or the matrix from
+        the left goes in two steps."""
+        return self.two_steps or self.product_warps == self.rows // 32
+
+    @property
     def narrow(self) -> bool:
         """Whether numbers have float16 between steps, and not float32: bfloat16 is less exact than either."""
         return self.dtype == torch.bfloat16
@@ -118,10 +124,10 @@ class Form:
     def block(self, name: str) -> tuple[int, int]:
         """Threads of a kernel's block, and bytes of the matrices (R, 64) of float16 that it holds on chip."""
         warps, matrices = {
-            "spectrum": (self.spectrum_warps, 3 if self.two_steps else 1),
-            "product": (self.product_warps, 3),
-            "single": (self.product_warps, 3),
-            "correlate": (self.correlate_warps, 3 if self.two_steps else 1),
+            "spectrum": (self.spectrum_warps, 2 if self.two_steps else 1),
+            "product": (self.product_warps, 2 if self.in_place else 3),
+            "single": (self.product_warps, 2 if self.in_place else 3),
+            "correlate": (self.correlate_warps, 2 if self.two_steps else 1),
             "restore": (self.product_warps, 2),
         }[name]
         return 32 * warps, 128 * self.rows * matrices
@@ -139,6 +145,7 @@ class Form:
             "NUMBER": NUMBERS[self.dtype],
             "ALIGNED": int(self.aligned),
             "WIDE_Y": int(self.wide or self.dtype == torch.float32),
+            "IN_PLACE": int(self.in_place),
             "PRODUCT_WARPS": self.product_warps,
             "CORRELATE_WARPS": self.correlate_warps,
             "SPECTRUM_WARPS": self.spectrum_warps,

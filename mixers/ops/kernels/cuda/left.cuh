@@ -6,7 +6,8 @@
 //         = sum over q of e(q (g + 1/4) / ROWS) sum over p of e(p (u + 1/4) / OUTER) x[16 p + q],
 //
 // an outer matrix for the rows of each q, then an inner matrix (16, 16) for each tile u, whose rows are v. Between them
-// stands z, two matrices (ROWS, 64) of real and imaginary parts, with rows 16 u + q.
+// stands z, with rows 16 u + q, of real parts in the place of x and of imaginary parts behind them. On the way back z
+// has the same rows; or, where there is no second step, those of a tile's imaginary parts behind its real ones.
 
 #pragma once
 #include "registers.cuh"
@@ -25,6 +26,8 @@ INLINE Pair pair(Table table, int index) {
 INLINE Pair conjugate(const Pair& a) { return {a.re, negative(a.im)}; }
 
 constexpr int OUTER = ROWS / 16;
+constexpr int TILE_ROWS = TWO_STEPS ? 16 : 32;            // of z, a tile
+constexpr int IMAGINARY = TWO_STEPS ? MATRIX : 16 * 128;  // bytes behind real parts
 constexpr bool SMALL = TWO_STEPS && OUTER == 8;  // then u has half a tile, and its real and imaginary parts share one
 constexpr int P_TILES = OUTER < 16 ? 1 : OUTER / 16;
 constexpr int U_TILES = OUTER < 16 ? 1 : OUTER / 8;  // of real and imaginary parts in turns
@@ -53,16 +56,18 @@ INLINE void at_once(Piece<Two> (&re)[EIGHTS], Piece<Two> (&im)[EIGHTS], Table le
     }
 }
 
-// The first step: z = the outer matrix times x, by all warps, for which it is ready when this returns.
+// The first step: z = the outer matrix times the x that stands there, by all warps, for which z is ready when this
+// returns.
 template <int WARPS>
-INLINE void outer(Table left, word x, char* z) {
+INLINE void outer(Table left, char* z) {
 #pragma unroll 1
     for (int part = warp(); part < 32; part += WARPS) {
         const int q = part / 2, column = part % 2 * 32;
         word b[P_TILES][8];
 #pragma unroll
         for (int step = 0; step < P_TILES; step++)  // where u has half a tile, so has p: zeros meet the other half
-            right_operands<4>(b[step], x, (16 * step + lane() % 16) % OUTER * 16 + q, column);
+            right_operands<4>(b[step], shared_address(z), (16 * step + lane() % 16) % OUTER * 16 + q, column);
+        __syncwarp();  // until all lanes have read what stands there
 #pragma unroll
         for (int tile = 0; tile < U_TILES; tile++) {
             Piece<Two> sums[4] = {};
@@ -77,7 +82,7 @@ INLINE void outer(Table left, word x, char* z) {
                 const int imaginary = SMALL ? r : tile % 2, u = lane() / 4 + (SMALL ? 0 : tile / 2 * 16 + 8 * r);
 #pragma unroll
                 for (int n = 0; n < 4; n++)
-                    *(word*)(z + imaginary * MATRIX + piece(16 * u + q, column + 8 * n) + 4 * (lane() % 4)) =
+                    *(word*)(z + imaginary * IMAGINARY + piece(16 * u + q, column + 8 * n) + 4 * (lane() % 4)) =
                         packed(sums[n].rows[r]);
             }
         }
@@ -90,7 +95,7 @@ INLINE void inner(Piece<Two>* re, Piece<Two>* im, const Pair& a, word z, int til
     const uint4 minus = negative(a.im);
     word x[8], y[8];
     right_operands<4>(x, z, 16 * tile + lane() % 16, column);
-    right_operands<4>(y, z + MATRIX, 16 * tile + lane() % 16, column);
+    right_operands<4>(y, z + IMAGINARY, 16 * tile + lane() % 16, column);
 #pragma unroll
     for (int n = 0; n < 4; n++) {
         multiply(re[n], a.re, x[2 * n], x[2 * n + 1]);
@@ -103,8 +108,8 @@ INLINE void inner(Piece<Two>* re, Piece<Two>* im, const Pair& a, word z, int til
 // What `from_left` reads of the sequences in `x`, behind which there is room for z. All warps take part.
 template <int WARPS>
 INLINE word spread(Table left, char* x) {
-    if constexpr (TWO_STEPS) outer<WARPS>(left, shared_address(x), x + MATRIX);
-    return shared_address(TWO_STEPS ? x + MATRIX : x);
+    if constexpr (TWO_STEPS) outer<WARPS>(left, x);
+    return shared_address(x);
 }
 
 // A tile of the matrix from the left times sequences, or i times them, which are spread; EIGHTS is 8 in two steps.
@@ -117,6 +122,14 @@ INLINE void from_left(Piece<Two> (&re)[EIGHTS], Piece<Two> (&im)[EIGHTS], Table 
     for (int n = 0; n < EIGHTS; n += 4) inner(re + n, im + n, a, sequences, tile, 8 * n);
 }
 
+// Until those have read what stands there that a product writes over.
+INLINE void wait_for_readers() {
+    if (TWO_STEPS)
+        __syncwarp();  // a warp reads its own rows alone
+    else if (IN_PLACE)
+        __syncthreads();
+}
+
 // A tile of EIGHTS pieces of 8 columns into z.
 template <int EIGHTS>
 INLINE void put(const Piece<Two>* re, const Piece<Two>* im, char* z, int tile, int column = 0) {
@@ -124,9 +137,9 @@ INLINE void put(const Piece<Two>* re, const Piece<Two>* im, char* z, int tile, i
     for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            const int place = piece(16 * tile + 8 * r + lane() / 4, column + 8 * n) + 4 * (lane() % 4);
+            const int place = piece(TILE_ROWS * tile + 8 * r + lane() / 4, column + 8 * n) + 4 * (lane() % 4);
             *(word*)(z + place) = packed(re[n].rows[r]);
-            *(word*)(z + MATRIX + place) = packed(im[n].rows[r]);
+            *(word*)(z + IMAGINARY + place) = packed(im[n].rows[r]);
         }
 }
 
@@ -151,9 +164,9 @@ INLINE void finish(Piece<Wide> (&y)[UNIT_TILES][EIGHTS], Table back, word z, int
         const int i = lane() % 16;
         int row = 16 * (step / 2) + i, imaginary = step % 2;  // a step takes 16 of the rows of one part
         if (SMALL) row = i % 8, imaginary = i / 8;            // or 8 of both
-        if (TWO_STEPS) row = 16 * row + unit;
+        row = TWO_STEPS ? 16 * row + unit : TILE_ROWS * (step / 2) + i;
         word b[2 * EIGHTS];
-        right_operands<EIGHTS>(b, z + imaginary * MATRIX, row);
+        right_operands<EIGHTS>(b, z + imaginary * IMAGINARY, row);
 #pragma unroll
         for (int t = 0; t < UNIT_TILES; t++) {
             const int tile = TWO_STEPS ? t * U_TILES : (2 * unit + t) * 2 * TILES;

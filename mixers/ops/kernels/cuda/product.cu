@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[SEQUENCES];
     SHARED word largest[SEQUENCES];
-    char* const kept = memory + MATRIX;
+    char* const kept = IN_PLACE ? memory : memory + MATRIX;
     const int groups = (batch + SEQUENCES - 1) / SEQUENCES;
     const int channel = blockIdx.x / groups, first = blockIdx.x % groups * SEQUENCES;
     const long long start = (long long)channel * batch * length;
@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
     prefetch<PRODUCT_WARPS>(spectrum + place(channel, 0, 0) - lane(), 4 * PERIOD);
     const word spread_x = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll 1
-    for (int index = warp(); index < TILES; index += PRODUCT_WARPS) {
+    for (int index = TILES - 1 - warp(); index >= 0; index -= PRODUCT_WARPS) {
         Pair tile[4];
         begin(tile, left, factors, spread_x, index);
         Piece<Two> re[8] = {}, im[8] = {};
@@ -71,6 +71,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
                 take_rest(b);
             }
         }
+        wait_for_readers();
         keep<SEQUENCES>(re, im, back, factors, kept, index);
     }
     __syncthreads();
@@ -78,6 +79,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
     for (int unit = warp(); unit < UNITS; unit += PRODUCT_WARPS) {
         Piece<Wide> sums[UNIT_TILES][8] = {};
         finish<8>(sums, back, shared_address(kept), unit);
+        wait_for_readers();
 #pragma unroll
         for (int t = 0; t < UNIT_TILES; t++)
 #pragma unroll

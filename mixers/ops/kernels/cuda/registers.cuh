@@ -5,9 +5,9 @@
 // sequences of one channel. A warp takes tiles of 16 rows and all columns.
 //
 // Compiled with ROWS, COLUMNS, NUMBER (0 float16, 1 bfloat16, 2 float32: of x, y and their gradients), ALIGNED (whether
-// sequences can be read 8 tokens and 16 bytes at a time), WIDE_Y (whether y is float32), PRODUCT_WARPS, CORRELATE_WARPS
-// and SPECTRUM_WARPS (of their blocks), RESIDENT_WARPS (of a multiprocessor), HEADROOM and ROOT (numbers that
-// `monarch.py` explains).
+// sequences can be read 8 tokens and 16 bytes at a time), WIDE_Y (whether y is float32), IN_PLACE (whether what a product
+// makes of x takes its place), PRODUCT_WARPS, CORRELATE_WARPS and SPECTRUM_WARPS (of their blocks), RESIDENT_WARPS (of a
+// multiprocessor), HEADROOM and ROOT (numbers that `monarch.py` explains).
 
 #pragma once
 #include "numbers.cuh"

@@ -23,7 +23,13 @@ INLINE void put_pair(Eight& eight, int k, float one, float two) {
 #endif
 }
 
-INLINE float silu_of(float v) { return __fdividef(v, 1 + __expf(-v)); }  // SiLU
+INLINE float silu_of(float v) { return __fdividef(v, 1 + __expf(-v)); }
+
+INLINE void take_silu(Eight& eight) {
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        put_pair(eight, k, silu_of(real(eight.numbers()[2 * k])), silu_of(real(eight.numbers()[2 * k + 1])));
+}
 
 INLINE Eight fetch(const number* sequence, int token, int length) {
     Eight eight = {};
@@ -49,22 +55,22 @@ INLINE float load(
     constexpr int THREADS = 32 * WARPS, EACH = PERIOD / 8 / THREADS;  // pieces of a sequence a thread
     Eight eights[SEQUENCES][EACH];
     if (threadIdx.x < SEQUENCES) largest[threadIdx.x] = 0;
-    __syncthreads();
+    __syncthreads();  // and until all have read what stands in the matrix
+#pragma unroll
+    for (int s = 0; s < SEQUENCES; s++)
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {  // all before any is used, to wait for memory once
+            const int token = 8 * (i * THREADS + threadIdx.x), count = first + s < batch ? length : 0;
+            eights[s][i] = fetch(x + (long long)(first + s) * length, token, count);
+        }
+    if (silu)
+#pragma unroll
+        for (int i = 0; i < SEQUENCES * EACH; i++) take_silu(eights[i / EACH][i % EACH]);
 #pragma unroll
     for (int s = 0; s < SEQUENCES; s++) {
-        const int count = first + s < batch ? length : 0;
         float size = 0;
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int token = 8 * (i * THREADS + threadIdx.x);
-            Eight& eight = eights[s][i] = fetch(x + (long long)(first + s) * length, token, count);
-            if (silu)
-#pragma unroll
-                for (int k = 0; k < 4; k++)
-                    put_pair(eight, k, silu_of(real(eight.numbers()[2 * k])), silu_of(real(eight.numbers()[2 * k + 1])));
-#pragma unroll
-            for (int k = 0; k < 8; k++) size = fmaxf(size, fabsf(real(eight.numbers()[k])));
-        }
+        for (int k = 0; k < 8 * EACH; k++) size = fmaxf(size, fabsf(real(eights[s][k / 8].numbers()[k % 8])));
         const word most = __reduce_max_sync(EVERY_LANE, __float_as_uint(size));  // of bits, as positive numbers
         if (lane() == 0) atomicMax(largest + s, most);
     }

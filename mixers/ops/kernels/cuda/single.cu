@@ -9,7 +9,7 @@ constexpr int EACH = TILES / PRODUCT_WARPS;  // tiles a warp
 // what the sizes leave.
 constexpr float ROOM = PERIOD / 1024.0f;
 
-INLINE int tile_of(int i) { return i * PRODUCT_WARPS + warp(); }
+INLINE int tile_of(int i) { return TILES - 1 - i * PRODUCT_WARPS - warp(); }  // the last ones first, as in `product`
 
 // About the root of the mean of squares, of which each thread has a part. `totals` is scratch.
 INLINE float size_of(float squares, float* totals) {
@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
     extern __shared__ __align__(128) char memory[];
     SHARED float sizes[2][1], totals[2][PRODUCT_WARPS];
     SHARED word largest[1];
-    char* const kept = memory + MATRIX;
+    char* const kept = IN_PLACE ? memory : memory + MATRIX;
     const int parts = lowest < 0 ? 2 : 1, channel = blockIdx.x / parts;
     const bool below = blockIdx.x % parts;
     const long long start = (long long)channel * length;
@@ -59,6 +59,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
             const Pair frequencies[1] = {of_lags({operand(a[0], a[1]), operand(b[0], b[1])}, below)};
             back_from_right<1>(re, im, frequencies, right, chunk);
         }
+        wait_for_readers();
         keep<1>(re, im, back, factors, kept, tile_of(i));
     }
     __syncthreads();

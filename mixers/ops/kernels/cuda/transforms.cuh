@@ -139,7 +139,6 @@ INLINE void keep(Piece<Two> (&re)[COUNT * PIECES], Piece<Two> (&im)[COUNT * PIEC
                  char* z, int index) {
     across<COUNT, true>(re, im);
     turn<COUNT, true>(re, im, factors, index);
-    if (TWO_STEPS) __syncwarp();  // until all lanes have read what stands there
     put<COUNT * PIECES>(re, im, z, index);
     if (TWO_STEPS) inner_back(back, z, index);
 }
