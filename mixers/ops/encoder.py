@@ -63,17 +63,17 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, lags: Lags, divisor: float, rate: Tensor, *parameters: Tensor) -> Tensor:
         from mixers.ops.kernels import encoder
 
-        coefficients, hidden = encoder.encode(lags.count, lags.first, lags.step, divisor, rate, *parameters)
+        coefficients, *known = encoder.encode(lags.count, lags.first, lags.step, divisor, rate, *parameters)
         ctx.lags, ctx.divisor = lags, divisor
         kept = coefficients if ctx.needs_input_grad[2] else None  # for the gradient by the decay
-        ctx.save_for_backward(rate, *parameters, kept, hidden)
+        ctx.save_for_backward(rate, *parameters, kept, *known)
         return coefficients.T
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from mixers.ops.kernels import encoder
 
-        rate, *parameters, coefficients, hidden = ctx.saved_tensors
+        rate, *parameters, coefficients, units, norms = ctx.saved_tensors
         lags = ctx.lags
         if torch.is_grad_enabled():  # a second derivative: the first must be a function of the parameters
             again = encode_reference(lags, ctx.divisor, rate, *parameters)
@@ -84,7 +84,8 @@ class _Encode(torch.autograd.Function):
         with without_autocast(rate):
             dcoefficients = gradients[0].T.contiguous()
             drate = None if coefficients is None else (dcoefficients * coefficients) @ -lags.like(rate).abs()
-            found = encoder.gradients(dcoefficients, lags.first, lags.step, ctx.divisor, rate, inner, last, hidden)
+            where = (lags.first, lags.step, ctx.divisor)
+            found = encoder.gradients(dcoefficients, *where, rate, inner, last, units, norms)
         return None, None, drate, found[0], found[1][: last.numel()].view_as(last), found[1][last.numel() :]
 
 

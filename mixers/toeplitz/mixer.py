@@ -58,7 +58,7 @@ class Gated(nn.Module):
             raise ValueError(f"x must have {self.gate.in_features} channels, not {x.shape[-1]}")
         x = x.to(linear_dtype(x))  # once for both
         if x.is_cuda:
-            x = F.pad(x, (0, ONES), value=1.0)
+            x = torch.cat([x, x.new_ones(*x.shape[:-1], ONES)], dim=-1)  # faster than F.pad, both ways
         return _channel_first(self.gate, x), _channel_first(self.value, x)
 
     def activate(self, value: Tensor) -> Tensor:

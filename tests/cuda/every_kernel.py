@@ -43,8 +43,8 @@ def coefficients() -> None:
     shapes = (layers * width**2 + (layers + 2) * width,), (channels, width), (channels,)
     inner, last, last_bias = (torch.randn(shape, device="cuda") for shape in shapes)
     for count, first in ((155, -77.0), (13_000, -1000.0)):  # the latter beyond where decays are zero
-        found, hidden = encoder.encode(count, first, 1.0, 1.0, rate, inner, last, last_bias)
-        encoder.gradients(torch.randn_like(found), first, 1.0, 1.0, rate, inner, last, hidden)
+        found, *known = encoder.encode(count, first, 1.0, 1.0, rate, inner, last, last_bias)
+        encoder.gradients(torch.randn_like(found), first, 1.0, 1.0, rate, inner, last, *known)
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 # (a jitted function has other arguments than its definition)
 """TNN's relative position encoder with its decay in one kernel, and the derivatives in three.
 
-    h_0 = w k / divisor + b,   h_l = W_l a(h_{l-1}) + b_l,   a(h) = ReLU(h / (|h| / sqrt(P) + 1e-8));
-    the coefficients of lag k are (V a(h_L) + c) exp(-|k| rate), for lags k = first + step m, m < M.
+    h_0 = w k / divisor + b,   h_l = W_l ReLU(u_{l-1}) + b_l,   u = h / n,   n = |h| / sqrt(P) + 1e-8;
+    the coefficients of lag k are (V ReLU(u_L) + c) exp(-|k| rate), for lags k = first + step m, m < M.
 
 A tile of lags goes through all layers on chip: separate operations would take longer to start than to run. All is
 float32: products forward are three of TF32, and backward six of bfloat16, whichever took less time on an H200. Where
@@ -26,6 +26,9 @@ from mixers.ops.encoder import inner_layers
 CHANNELS, PROGRAMS = 128, 256
 """Channels a tile of `encode`, and how many programs it should have: each computes the inner layers for itself, so it
 writes as many tiles as leaves a large GPU enough to do."""
+
+SMALLEST = tl.constexpr(1e-8)
+"""That n begins with."""
 
 SUMMED = 64
 """The lags that a program for the gradients of a layer takes at a time, and the channels for those of the last."""
@@ -77,12 +80,12 @@ def splits(count: int) -> int:
 @torch.library.custom_op("mixerzoo::encode_lags", mutates_args=())
 def encode(
     count: int, first: float, step: float, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The coefficients (D, M), and all h_l (L + 1, M, P).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The coefficients (D, M), all u_l (L + 1, M, P) and all n_l (L + 1, M).
 
     From `count` lags, rate (D,), the inner parameters, last V (D, P) and last_bias c (D,), all contiguous.
     """
-    coefficients, hidden = _empty(count, first, step, divisor, rate, inner, last, last_bias)
+    coefficients, units, norms = _empty(count, first, step, divisor, rate, inner, last, last_bias)
     channels, width = last.shape
     padded = _padded(width)
     chosen = plan(count, padded, last.is_cuda and capability(last.device)[0] in ROOMY)
@@ -91,20 +94,22 @@ def encode(
     grid = (programs, triton.cdiv(channels, CHANNELS * group))
     with torch.cuda.device_of(last):
         _encode[grid](
-            rate, inner, last, last_bias, coefficients, hidden,
-            count, width, len(hidden) - 1, channels, first, step, divisor,
+            rate, inner, last, last_bias, coefficients, units, norms,
+            count, width, len(units) - 1, channels, first, step, divisor,
             LAGS=chosen.lags, PADDED=padded, CHANNELS=CHANNELS, GROUP=group, FAR=far(count),
             num_warps=chosen.warps, num_stages=chosen.stages,
         )  # fmt: skip
-    return coefficients, hidden
+    return coefficients, units, norms
 
 
 @encode.register_fake
 def _empty(
     count: int, first: float, step: float, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     channels, width = last.shape
-    return last.new_empty(channels, count), last.new_empty(inner_layers(len(inner), width) + 1, count, width)
+    inner_and_first = inner_layers(len(inner), width) + 1
+    units, norms = last.new_empty(inner_and_first, count, width), last.new_empty(inner_and_first, count)
+    return last.new_empty(channels, count), units, norms
 
 
 def _padded(width: int) -> int:
@@ -118,14 +123,8 @@ def _encode_operations(count, first, step, divisor, rate, inner, last, last_bias
 
 
 @triton.jit
-def _norm(hidden, width):
-    """|h| / sqrt(P) + 1e-8, (M, 1)."""
-    return tl.sqrt(tl.sum(hidden * hidden, axis=1, keep_dims=True) / width) + 1e-8
-
-
-@triton.jit
 def _encode(
-    rate, inner, last, last_bias, coefficients, hidden,
+    rate, inner, last, last_bias, coefficients, units, norms,
     count, width, layers, channels, first, step, divisor,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
@@ -140,22 +139,23 @@ def _encode(
                 zeros = tl.zeros((CHANNELS, LAGS), dtype=tl.float32)
                 tl.store(target, zeros, mask=(channel < channels)[:, None] & known[None, :])
             return
-    inside = known[:, None] & real[None, :] & (tl.program_id(1) == 0)  # stored once
+    once = known[:, None] & (tl.program_id(1) == 0)
+    inside = once & real[None, :]
     place = row[:, None] * width + column[None, :]
     lag = first + step * row.to(tl.float32)
     biases = inner + layers * width * width
     h = (lag / divisor)[:, None] * tl.load(biases + (layers + 1) * width + column, mask=real, other=0.0)[None, :]
     h += tl.load(biases + column, mask=real, other=0.0)[None, :]
-    tl.store(hidden + place, h, mask=inside)
     for layer in range(layers):
-        a = tl.maximum(h / _norm(h, width), 0.0)
+        u = _unit(h, norms + layer * count + row[:, None], once, width)
+        tl.store(units + layer * count * width + place, u, mask=inside)
         square = layer * width * width + column[None, :] * width + column[:, None]  # transposed: [in, out]
         weight = tl.load(inner + square, mask=real[:, None] & real[None, :], other=0.0)
         bias = tl.load(biases + (layer + 1) * width + column, mask=real, other=0.0)
-        h = tl.dot(a, weight, input_precision="tf32x3") + bias[None, :]
-        tl.store(hidden + (layer + 1) * count * width + place, h, mask=inside)
-    a = tl.maximum(h / _norm(h, width), 0.0)
-    a = tl.trans(a)
+        h = tl.dot(tl.maximum(u, 0.0), weight, input_precision="tf32x3") + bias[None, :]
+    u = _unit(h, norms + layers * count + row[:, None], once, width)
+    tl.store(units + layers * count * width + place, u, mask=inside)
+    a = tl.trans(tl.maximum(u, 0.0))
     for tile in range(GROUP):
         channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
         there = channel < channels
@@ -164,6 +164,14 @@ def _encode(
         values = (tl.dot(weight, a, input_precision="tf32x3") + bias[:, None]) * _decay(rate, channel, there, lag)
         target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
         tl.store(target, values, mask=there[:, None] & known[None, :])
+
+
+@triton.jit
+def _unit(h, norms, once, width):
+    """u, (M, P), whose n is stored."""
+    norm = tl.sqrt(tl.sum(h * h, axis=1, keep_dims=True) / width) + SMALLEST
+    tl.store(norms, norm, mask=once)
+    return h * (1.0 / norm)
 
 
 @triton.jit
@@ -194,25 +202,26 @@ def _decay(rate, channel, there, lag):
 @torch.library.custom_op("mixerzoo::encode_lags_backward", mutates_args=())
 def gradients(
     dcoefficients: Tensor, first: float, step: float, divisor: float, rate: Tensor, inner: Tensor, last: Tensor,
-    hidden: Tensor,
+    units: Tensor, norms: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The gradients by the inner parameters and by the last ones, from that by the coefficients (D, M)."""
-    (layers, count, width), channels = hidden.shape, len(last)
-    dhidden, parts, padded = torch.empty_like(hidden), splits(count), _padded(width)
-    dinner = hidden.new_empty(parts, len(inner))
-    dlast = hidden.new_empty(parts, channels * (width + 1))
+    (layers, count, width), channels = units.shape, len(last)
+    dhidden, parts, padded = torch.empty_like(units), splits(count), _padded(width)
+    dinner = units.new_empty(parts, len(inner))
+    dlast = units.new_empty(parts, channels * (width + 1))
     lags, together = backward_tile(count, padded)
     with torch.cuda.device_of(last):
         _gradients[(triton.cdiv(count, lags),)](
-            dcoefficients, rate, inner, last, hidden, dhidden, count, width, layers - 1, channels, first, step,
+            dcoefficients, rate, inner, last, units, norms, dhidden,
+            count, width, layers - 1, channels, first, step,
             LAGS=lags, PADDED=padded, CHANNELS=together, FAR=far(count), num_warps=4, num_stages=1,
         )  # fmt: skip
         _inner_gradients[(layers, parts)](
-            dhidden, rate, hidden, dinner, count, width, layers - 1, channels, first, step, divisor,
+            dhidden, rate, units, dinner, count, width, layers - 1, channels, first, step, divisor,
             LAGS=SUMMED, PADDED=padded, FAR=far(count), num_warps=4, num_stages=1,
         )  # fmt: skip
         _last_gradients[(triton.cdiv(channels, SUMMED), parts)](
-            dcoefficients, rate, hidden[-1], dlast, count, width, channels, first, step,
+            dcoefficients, rate, units[-1], dlast, count, width, channels, first, step,
             LAGS=SUMMED, PADDED=padded, CHANNELS=SUMMED, FAR=far(count), num_warps=4, num_stages=1,
         )  # fmt: skip
     return dinner.sum(0), dlast.sum(0)
@@ -221,20 +230,20 @@ def gradients(
 @gradients.register_fake
 def _empty_gradients(
     dcoefficients: Tensor, first: float, step: float, divisor: float, rate: Tensor, inner: Tensor, last: Tensor,
-    hidden: Tensor,
+    units: Tensor, norms: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return torch.empty_like(inner), last.new_empty(last.numel() + len(last))
 
 
 @register_flop_formula(torch.ops.mixerzoo.encode_lags_backward)
-def _gradients_operations(dcoefficients, first, step, divisor, rate, inner, last, hidden, **rest) -> int:
+def _gradients_operations(dcoefficients, first, step, divisor, rate, inner, last, units, norms, **rest) -> int:
     """By what goes in and by the weights: twice those forward."""
     return 2 * _encode_operations(dcoefficients[1], None, None, None, None, inner, last, None)
 
 
 @triton.jit
 def _gradients(
-    dcoefficients, rate, inner, last, hidden, dhidden, count, width, layers, channels, first, step,
+    dcoefficients, rate, inner, last, units, norms, dhidden, count, width, layers, channels, first, step,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
     """The gradients by all h_l for one tile of lags; nobody reads those where all decays are zero."""
@@ -257,15 +266,14 @@ def _gradients(
         weight = _last_weight(last, channel, there, column, real, width)
         transposed = tl.dot(tl.trans(weight), dvalues, transposed, input_precision="bf16x6")
     da = tl.trans(transposed)
-    h = tl.load(hidden + layers * count * width + place, mask=inside, other=0.0)
     for back in range(layers):
         layer = layers - back
-        dh = _dhidden(da, h, width)
+        dh = _dhidden(da, units, norms, layer, row, place, known, inside, count, width)
         tl.store(dhidden + layer * count * width + place, dh, mask=inside)
         weight = tl.load(inner + (layer - 1) * width * width + entries, mask=square, other=0.0)
         da = tl.dot(dh, weight, input_precision="bf16x6")
-        h = tl.load(hidden + (layer - 1) * count * width + place, mask=inside, other=0.0)
-    tl.store(dhidden + place, _dhidden(da, h, width), mask=inside)
+    dh = _dhidden(da, units, norms, 0, row, place, known, inside, count, width)
+    tl.store(dhidden + place, dh, mask=inside)
 
 
 @triton.jit
@@ -278,7 +286,7 @@ def _dvalues(dcoefficients, rate, channel, there, row, known, lag, count):
 
 @triton.jit
 def _inner_gradients(
-    dhidden, rate, hidden, dinner, count, width, layers, channels, first, step, divisor,
+    dhidden, rate, units, dinner, count, width, layers, channels, first, step, divisor,
     LAGS: tl.constexpr, PADDED: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
     """The gradients by W_l and b_l, or by w and b_0, over one part of the lags: program (l, part)."""
@@ -298,9 +306,8 @@ def _inner_gradients(
         if layer == 0:
             by_lag += tl.sum(dh * ((first + step * row.to(tl.float32)) / divisor)[:, None], axis=0)
         else:
-            h = tl.load(hidden + (layer - 1) * count * width + place, mask=inside, other=0.0)
-            a = tl.maximum(h / _norm(h, width), 0.0)
-            weight = tl.dot(tl.trans(dh), a, weight, input_precision="bf16x6")
+            u = tl.load(units + (layer - 1) * count * width + place, mask=inside, other=0.0)
+            weight = tl.dot(tl.trans(dh), tl.maximum(u, 0.0), weight, input_precision="bf16x6")
         bias += tl.sum(dh, axis=0)
     biases = layers * width * width
     target = dinner + tl.program_id(1) * (biases + (layers + 2) * width)
@@ -315,7 +322,7 @@ def _inner_gradients(
 
 @triton.jit
 def _last_gradients(
-    dcoefficients, rate, hidden, dlast, count, width, channels, first, step,
+    dcoefficients, rate, units, dlast, count, width, channels, first, step,
     LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
     """The gradients by V and c over one part of the lags: program (tile of channels, part)."""
@@ -332,9 +339,8 @@ def _last_gradients(
         lag = first + step * row.to(tl.float32)
         dvalues = _dvalues(dcoefficients, rate, channel, there, row, known, lag, count)
         place = row[:, None] * width + column[None, :]
-        h = tl.load(hidden + place, mask=known[:, None] & real[None, :], other=0.0)
-        a = tl.maximum(h / _norm(h, width), 0.0)
-        weight = tl.dot(dvalues, a, weight, input_precision="bf16x6")
+        u = tl.load(units + place, mask=known[:, None] & real[None, :], other=0.0)
+        weight = tl.dot(dvalues, tl.maximum(u, 0.0), weight, input_precision="bf16x6")
         bias += tl.sum(dvalues, axis=1)
     target = dlast + tl.program_id(1) * channels * (width + 1)
     tl.store(target + channel[:, None] * width + column[None, :], weight, mask=there[:, None] & real[None, :])
@@ -342,11 +348,12 @@ def _last_gradients(
 
 
 @triton.jit
-def _dhidden(da, h, width):
-    """The gradient by h, given that by a(h). With u = h / n and n = |h| / sqrt(P) + 1e-8,
-    dh = (du - h (du . u) / (|h| sqrt(P))) / n."""
-    norm = _norm(h, width)
-    du = tl.where(h > 0, da, 0.0)
-    length = tl.sqrt(tl.sum(h * h, axis=1, keep_dims=True) * width)  # |h| sqrt(P)
-    along = tl.sum(du * h, axis=1, keep_dims=True) / norm / tl.where(length > 0, length, 1.0)
-    return (du - h * along) / norm
+def _dhidden(da, units, norms, layer, row, place, known, inside, count, width):
+    """The gradient by h_l, given that by ReLU(u_l): with n - 1e-8 = |h| / sqrt(P),
+    (du - u (du . u) n / (n - 1e-8) / P) / n."""
+    u = tl.load(units + layer * count * width + place, mask=inside, other=0.0)
+    norm = tl.load(norms + layer * count + row, mask=known, other=1.0)[:, None]
+    du = tl.where(u > 0, da, 0.0)
+    size = tl.maximum(norm - SMALLEST, 1e-13)  # where float32 knows it; below, u is next to nothing
+    along = tl.sum(du * u, axis=1, keep_dims=True) / width * norm / size
+    return (du - u * along) / norm

@@ -47,6 +47,20 @@ def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, 
         assert (one - other).norm() <= 1e-5 * other.norm()
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-7, 1e-8, 1e-10, 1e-13, 1e-17, 1e-25, 0.0])
+def test_hidden_numbers_of_any_size_have_their_gradients(size: float):
+    """Near 1e-8, which is added to their norms, and far below it."""
+    lags, parameters = drawn(20, 16, 2, 5)
+    parameters = [part.detach() * (size if place == 1 else 1) for place, part in enumerate(parameters)]
+    results = []
+    for function, dtype in ((encode, torch.float32), (encode_reference, torch.float64)):
+        leaves = [part.to(dtype).requires_grad_() for part in parameters]
+        y = function(lags, 1.0, *leaves)
+        results.append((y, *torch.autograd.grad(y.square().sum(), leaves)))
+    for one, other in zip(*results, strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm()
+
+
 @pytest.fixture
 def memory_is_not_numbers():
     """What `empty` gives is NaN."""

@@ -53,6 +53,12 @@ INLINE word times_and_add(word a, word b, word c) {  // a b + c
     return sum;
 }
 
+INLINE word opposite(word a) {  // which another instruction takes on its way, as it would not one of bits
+    word negative;
+    asm("neg.f16x2 %0, %1;" : "=r"(negative) : "r"(a));
+    return negative;
+}
+
 // Sums (16, 8) += a (16, 16) b (16, 8), with sums in float32 or in pairs of float16: of a row, and of the 8th after it.
 
 INLINE void multiply(float& sum_0, float& sum_1, float& sum_2, float& sum_3, uint4 a, word b0, word b1) {

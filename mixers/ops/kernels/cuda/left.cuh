@@ -137,7 +137,7 @@ INLINE void put(const Piece<Two>* re, const Piece<Two>* im, char* z, int tile, i
     for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            const int place = piece(TILE_ROWS * tile + 8 * r + lane() / 4, column + 8 * n) + 4 * (lane() % 4);
+            const int place = piece(TILE_ROWS * tile + lane() / 4, column + 8 * n) + 8 * r * 128 + 4 * (lane() % 4);
             *(word*)(z + place) = packed(re[n].rows[r]);
             *(word*)(z + IMAGINARY + place) = packed(im[n].rows[r]);
         }

@@ -66,7 +66,7 @@ INLINE word packed(Wide a) { return pack(a.one, a.two); }
 INLINE Narrow operator+(Narrow a, Narrow b) { return {add(a.both, b.both)}; }
 INLINE Narrow operator-(Narrow a, Narrow b) { return {subtract(a.both, b.both)}; }
 INLINE Narrow operator*(Narrow a, Narrow b) { return {times(a.both, b.both)}; }
-INLINE Narrow operator-(Narrow a) { return {a.both ^ SIGNS}; }
+INLINE Narrow operator-(Narrow a) { return {opposite(a.both)}; }
 INLINE Narrow times_and_add(Narrow a, Narrow b, Narrow c) { return {times_and_add(a.both, b.both, c.both)}; }
 INLINE word packed(Narrow a) { return a.both; }
 

@@ -65,7 +65,7 @@ INLINE uint4 operand(const Piece<T>& first, const Piece<T>& second) {
 
 INLINE int piece(int row, int column) {
     const int turned = TWO_STEPS ? row ^ (row / 16) : row;  // two steps read neighbours, and rows 16 apart
-    return row * 128 + (((column / 8) ^ turned) % 8) * 16;
+    return (row * 128 + turned % 8 * 16) ^ (column / 8 * 16);
 }
 
 // Right operands of 16 rows of a matrix, which lanes 0 - 15 name in order, and once more lanes 16 - 31: for columns

@@ -216,6 +216,7 @@ inline void multiply(word& sum_0, word& sum_1, uint4 a, word b0, word b1) {
 
 inline word add(word a, word b) { return pack(part(a, 0) + part(b, 0), part(a, 1) + part(b, 1)); }
 inline word subtract(word a, word b) { return pack(part(a, 0) - part(b, 0), part(a, 1) - part(b, 1)); }
+inline word opposite(word a) { return a ^ 0x80008000; }
 inline word times(word a, word b) { return pack(part(a, 0) * part(b, 0), part(a, 1) * part(b, 1)); }
 inline word times_and_add(word a, word b, word c) {
     return pack(std::fma(part(a, 0), part(b, 0), part(c, 0)), std::fma(part(a, 1), part(b, 1), part(c, 1)));
