@@ -23,9 +23,8 @@ from torch.utils.flop_counter import register_flop_formula
 from mixers.ops.capability import ROOMY, capability
 from mixers.ops.encoder import inner_layers
 
-CHANNELS, PROGRAMS = 128, 256
-"""Channels a tile of `encode`, and how many programs it should have: each computes the inner layers for itself, so it
-writes as many tiles as leaves a large GPU enough to do."""
+CHANNELS = 128
+"""A tile of `encode`."""
 
 SMALLEST = tl.constexpr(1e-8)
 """That n begins with."""
@@ -42,16 +41,21 @@ class Plan:
     """A tile: few where there are few, else most of a GPU would wait."""
     warps: int
     stages: int
+    programs: int
+    """So many there should be: each computes the inner layers for itself, so it writes as many tiles of channels as
+    leaves a large GPU enough to do."""
 
 
 def plan(count: int, padded: int, roomy: bool) -> Plan:
     """For `count` lags and layers of `padded` width; a `roomy` GPU has 227 KB a program, another may have 99."""
     few = 16 if count < 4096 else 32
     if not roomy or padded > 64:
-        return Plan(lags=few, warps=4, stages=1)
+        return Plan(lags=few, warps=4, stages=1, programs=256)
+    if count <= 2048 and padded == 64:  # eight columns a warp
+        return Plan(lags=few, warps=8, stages=3, programs=128)
     if count < 16_384:
-        return Plan(lags=few, warps=4, stages=3)
-    return Plan(lags=128, warps=8, stages=3)
+        return Plan(lags=few, warps=4, stages=3, programs=256)
+    return Plan(lags=128, warps=8, stages=3, programs=256)
 
 
 def far(count: int) -> bool:
@@ -65,10 +69,10 @@ def backward_tile(count: int, padded: int) -> tuple[int, int]:
     return lags, min(128, 8192 // lags, 8192 // padded)
 
 
-def tiles_together(channels: int, lags_programs: int) -> int:
+def tiles_together(channels: int, lags_programs: int, programs: int) -> int:
     """Tiles of channels that one program of `encode` writes."""
     tiles = triton.cdiv(channels, CHANNELS)
-    parts = min(triton.cdiv(PROGRAMS, max(lags_programs, 1)), tiles)
+    parts = min(triton.cdiv(programs, max(lags_programs, 1)), tiles)
     return triton.cdiv(tiles, parts)
 
 
@@ -90,7 +94,7 @@ def encode(
     padded = _padded(width)
     chosen = plan(count, padded, last.is_cuda and capability(last.device)[0] in ROOMY)
     programs = triton.cdiv(count, chosen.lags)
-    group = tiles_together(channels, programs)
+    group = tiles_together(channels, programs, chosen.programs)
     grid = (programs, triton.cdiv(channels, CHANNELS * group))
     with torch.cuda.device_of(last):
         _encode[grid](
