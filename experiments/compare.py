@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import tasks
-from experiments import report
 from experiments.config import Comparison, Run, plain
 from experiments.errors import UserError, one_line, user_errors
 from experiments.files import read_json, write_json
@@ -57,6 +56,8 @@ def compare(settings: Comparison, console: Console) -> Path:
             write_json(
                 out / "baselines.json", {"test": task.baselines(test=True), "validation": task.baselines(test=False)}
             )
+        from experiments import report
+
         return report.write(out)
 
 

@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments import report
 from experiments.config import parse_value
 from experiments.errors import UserError
 from experiments.files import read_json, write_json
@@ -36,6 +35,8 @@ def extrapolate(folder: Path, argument: str, console: Console) -> None:
         table.add_row(run.name, *(f"{values[length]:.3f}" if length in values else "–" for length in lengths))
     console.print(table)
     if "mixers" in (saved_settings(folder) or {}):
+        from experiments import report
+
         console.print(f"report: {report.write(folder)}", soft_wrap=True)
 
 

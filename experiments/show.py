@@ -13,7 +13,6 @@ from experiments.errors import UserError, user_errors
 from experiments.files import read_json
 from experiments.folders import saved_settings
 from experiments.summary import read
-from experiments.toeplitz_plots import write_run
 from mixers.registry import card
 
 LONG = ("metric", "length", "extrapolation", "dependence", "toeplitz")
@@ -106,6 +105,8 @@ def folder(path: Path, console: Console) -> None:
             table.add_row(key, str(value))
     console.print(table)
     if result.get("toeplitz"):
+        from experiments.toeplitz_plots import write_run
+
         picture = path / "toeplitz.png"
         unit = result["metric"].replace("_", " ")
         length, label = result["length"], result["label"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.05
 FEWEST_SEEDS = 3
@@ -96,6 +95,8 @@ def t_interval(values: list[float], level: float) -> tuple[float, float]:
     """The interval of confidence 1 - level for the mean; not a number below two values."""
     if len(values) < 2:
         return float("nan"), float("nan")
+    from scipy import stats
+
     mean, error = float(np.mean(values)), float(stats.sem(values))
     reach = error * float(stats.t.ppf(1 - level / 2, len(values) - 1))
     return mean - reach, mean + reach
@@ -119,6 +120,8 @@ def _p_value(values: list[float]) -> float:
     """Of a paired t test; 1 where there are too few values or all are zero, 0 where all are equal and not zero."""
     if len(values) < FEWEST_SEEDS or not any(values):
         return 1.0
+    from scipy import stats
+
     error = float(stats.sem(values))
     if error == 0:
         return 0.0

@@ -10,22 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixers import card, names
-
-ROOT = Path(__file__).parents[1]
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
-
-
-def mixerzoo(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=250, check=False)
-
-
-def refused(result: subprocess.CompletedProcess) -> str:
-    """The one line that a refused command prints."""
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stderr.startswith("mixerzoo: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
+from tests.command import ROOT, mixerzoo, refused
 
 
 def test_list_shows_every_row():

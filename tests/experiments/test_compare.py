@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sysconfig
 import time
 from pathlib import Path
 
@@ -13,24 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
+from tests.command import COMMAND, mixerzoo, refused
+
 TINY = ["task=text", "data.length=32", "data.validation_bytes=500", "data.test_bytes=1000", "backbone.dim=16"]
 QUICK = [*TINY, "train.tokens=2048", "train.validations=2", "train.device=cpu"]
-
-
-def mixerzoo(*arguments: str, folder: Path, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=250, check=False, **options
-    )
-
-
-def refused(result: subprocess.CompletedProcess) -> str:
-    """The one line that a refused command prints."""
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stderr.startswith("mixerzoo: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +182,7 @@ def test_killed_amid_redraws_and_accumulation_it_ends_bit_for_bit_the_same(tmp_p
         "train.checkpoint_seconds=0", f"train.compile={compiled}", "train.threads=1", "train.device=cpu",
     ]  # fmt: skip
     assert mixerzoo(*command, "out=whole", folder=tmp_path).returncode == 0
-    killed = mixerzoo(*command, "out=cut", folder=tmp_path, env={**os.environ, "KILLED_AT_DRAW": "2"})
+    killed = mixerzoo(*command, "out=cut", folder=tmp_path, KILLED_AT_DRAW="2")
     assert killed.returncode == -signal.SIGKILL
     again = mixerzoo(*command, "out=cut", folder=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -283,7 +268,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, text: Path):
 def test_a_full_disk_ends_with_one_line_and_loses_nothing(tmp_path: Path, text: Path):
     """A limit on the size of files stands in for the disk: the checkpoint no longer fits, what is small still does."""
     settings = ["compare", *QUICK, f"data.path={text}", "mixers=[convolution]", "seeds=1", "out=here"]
-    full = mixerzoo(*settings, folder=tmp_path, preexec_fn=_small_files)
+    full = mixerzoo(*settings, folder=tmp_path, before=_small_files)
     assert "here/convolution-0" in refused(full)
     assert not list((tmp_path / "here").rglob("*.part"))
     assert len((tmp_path / "here/convolution-0/metrics.jsonl").read_text().splitlines()) >= 1

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sysconfig
 import time
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from experiments.config import Run, load, plain
 from experiments.errors import UserError
 from experiments.files import write_text
 from experiments.train import train
+from tests.command import COMMAND, mixerzoo
 from tests.tasks.language_files import write_glue, write_tokenizer, write_wikitext
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
 SMALL = ["backbone.dim=8", "backbone.depth=1", "train.device=cpu", "train.threads=1", "train.validations=1"]
 TOKENS = ["data.length=32", "train.batch=4", "train.accumulate=2", "train.tokens=512"]
 
@@ -48,10 +47,6 @@ def run(folder: Path, *arguments: str) -> dict:
     settings = load(Run, [*SMALL, *TOKENS, *arguments])
     write_text(folder / "config.yaml", OmegaConf.to_yaml(plain(resolve(settings, load_task(settings).causal))))
     return train(folder)
-
-
-def mixerzoo(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=250, check=False)
 
 
 def refused(result: subprocess.CompletedProcess) -> str:

@@ -2,8 +2,6 @@
 
 import csv
 import re
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ from experiments.config import Run, Speed, load
 from experiments.errors import UserError
 from experiments.plan import length_list
 from experiments.speed import WARM_UP, Bench, Cell, _measure, speed
+from tests.command import mixerzoo
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
 TINY = ["backbone.dim=8", "train.batch=2", "train.device=cpu", "train.threads=1"]
 
 MIXERS = """
@@ -65,8 +63,7 @@ def folder(tmp_path_factory) -> Path:
 
 def cells(*arguments: str, folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     """The rows of the file that the command writes, by mixer and length."""
-    command = [COMMAND, "speed", *arguments, "registry=my.yaml", "out=speed.csv", *TINY]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, check=False)
+    result = mixerzoo("speed", *arguments, "registry=my.yaml", "out=speed.csv", *TINY, folder=folder)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     with open(folder / "speed.csv") as file:
