@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import hashlib
 import math
 import os
 import subprocess
@@ -15,6 +16,7 @@ import mixers.ops.kernels
 from mixers.ops.kernels.monarch import Form
 
 SOURCES = Path(mixers.ops.kernels.__file__).parent / "cuda"
+COMPILED = Path(__file__).parents[4] / ".pytest_cache" / "emulator"
 
 
 class EmulatedKernel:
@@ -35,12 +37,18 @@ class EmulatedKernel:
 
 @functools.cache
 def library(name: str, form: Form) -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"{name}.so"
-        macros = [f"-D{key}={value}" for key, value in form.macros(name)]
-        macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{SOURCES / name}.cu"']
-        command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
-        command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too
-        header = Path(__file__).parent / "emulator.hpp"
-        subprocess.run([*command, *macros, f"-I{SOURCES}", str(header), "-o", str(target)], check=True)
-        return ctypes.CDLL(str(target))
+    header = Path(__file__).parent / "emulator.hpp"
+    macros = [f"-D{key}={value}" for key, value in form.macros(name)]
+    macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{SOURCES / name}.cu"']
+    command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
+    command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too
+    command += [*macros, f"-I{SOURCES}", str(header)]
+    made_of = [" ".join(command), *(path.read_text() for path in (header, *sorted(SOURCES.iterdir())))]
+    target = COMPILED / f"{name}-{hashlib.sha256(''.join(made_of).encode()).hexdigest()}.so"
+    if not target.exists():  # whichever process needs it first compiles it for all
+        COMPILED.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=COMPILED) as folder:
+            made = Path(folder) / "library.so"
+            subprocess.run([*command, "-o", str(made)], check=True)
+            made.replace(target)
+    return ctypes.CDLL(str(target))
