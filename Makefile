@@ -34,4 +34,4 @@ check: .venv/.check
 	@touch $@
 
 clean:
-	rm -rf .venv dist
+	rm -rf .venv dist .pytest_cache

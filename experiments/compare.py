@@ -43,6 +43,8 @@ def compare(settings: Comparison, console: Console) -> Path:
     runs = plan(settings, task)
     for run in runs:
         require_start(run, task, out / folder_name(run))
+    from experiments import report  # before anything is trained: it needs libraries of its own
+
     with locked(out, console.print) as lock:
         claim(out, plain(settings), loose=("workers", "out"))
         write_json(out / "task.json", _facts(runs, task))
@@ -56,8 +58,6 @@ def compare(settings: Comparison, console: Console) -> Path:
             write_json(
                 out / "baselines.json", {"test": task.baselines(test=True), "validation": task.baselines(test=False)}
             )
-        from experiments import report
-
         return report.write(out)
 
 

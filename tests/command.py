@@ -1,4 +1,7 @@
-"""The command line as users run it, in processes of its own that begin with torch already imported."""
+"""The command line: as it is installed, and in processes that begin with torch imported, which take less time.
+
+The latter show nothing of how an interpreter starts and ends, and share a seed of hashes.
+"""
 
 import multiprocessing
 import os
@@ -11,49 +14,60 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
-"""What is installed, which imports torch first."""
 
 SECONDS = 250
 """After which a command is taken to hang."""
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["experiments.commands", "experiments.worker", "torch._dynamo"])
+_processes.set_forkserver_preload(["torch", "torch._dynamo"])
+
+
+def installed(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run the installed command in `folder`, with more variables in its environment."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
 
 
 def mixerzoo(
-    *arguments: str, folder: Path = ROOT, before: Callable[[], None] | None = None, **environment: str
+    *arguments: str, folder: Path = ROOT, before: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess:
-    """Run a command in `folder`, with more variables in its environment, after what `before` does to its process."""
+    """The same in a process that has torch already, after what `before` does to it."""
     with tempfile.TemporaryDirectory() as outputs:
         streams = Path(outputs, "stdout"), Path(outputs, "stderr")
-        variables = {**os.environ, **environment}
-        process = _processes.Process(target=_command, args=(arguments, folder, variables, before, streams))
+        environment = dict(os.environ)
+        process = _processes.Process(target=_command, args=(arguments, folder, environment, before, streams))
         process.start()
         process.join(SECONDS)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(f"mixerzoo {' '.join(arguments)} runs for more than {SECONDS} s")
-        printed = (stream.read_text(encoding="utf-8") if stream.exists() else "" for stream in streams)
-        return subprocess.CompletedProcess(arguments, process.exitcode or 0, *printed)
+        process.kill()
+        process.join()
+        assert process.exitcode is not None
+        return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in streams))
 
 
 def _command(
     arguments: tuple[str, ...],
     folder: Path,
-    variables: dict[str, str],
+    environment: dict[str, str],
     before: Callable[[], None] | None,
     streams: tuple[Path, Path],
 ) -> None:
-    from experiments.commands import main
-
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(variables)
+    os.environ.update(environment)
     sys.argv = [COMMAND, *arguments]
     if before:
         before()
+    from experiments.commands import main
+
     main()
 
 

@@ -11,7 +11,7 @@ from experiments.config import Run, Speed, load
 from experiments.errors import UserError
 from experiments.plan import length_list
 from experiments.speed import WARM_UP, Bench, Cell, _measure, speed
-from tests.command import mixerzoo
+from tests.command import installed
 
 TINY = ["backbone.dim=8", "train.batch=2", "train.device=cpu", "train.threads=1"]
 
@@ -63,7 +63,7 @@ def folder(tmp_path_factory) -> Path:
 
 def cells(*arguments: str, folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     """The rows of the file that the command writes, by mixer and length."""
-    result = mixerzoo("speed", *arguments, "registry=my.yaml", "out=speed.csv", *TINY, folder=folder)
+    result = installed("speed", *arguments, "registry=my.yaml", "out=speed.csv", *TINY, folder=folder)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     with open(folder / "speed.csv") as file:

@@ -353,11 +353,10 @@ def _last_gradients(
 
 @triton.jit
 def _dhidden(da, units, norms, layer, row, place, known, inside, count, width):
-    """The gradient by h_l, given that by ReLU(u_l): with n - 1e-8 = |h| / sqrt(P),
-    (du - u (du . u) n / (n - 1e-8) / P) / n."""
+    """The gradient by h_l, given that by ReLU(u_l): (du - u (du . u) / P / s) / n, where s = |h| / sqrt(P) / n."""
     u = tl.load(units + layer * count * width + place, mask=inside, other=0.0)
     norm = tl.load(norms + layer * count + row, mask=known, other=1.0)[:, None]
     du = tl.where(u > 0, da, 0.0)
-    size = tl.maximum(norm - SMALLEST, 1e-13)  # where float32 knows it; below, u is next to nothing
-    along = tl.sum(du * u, axis=1, keep_dims=True) / width * norm / size
+    share = tl.maximum(1 - 1 / norm * SMALLEST, 1e-5)  # below, u is next to nothing, and float32 does not know it
+    along = tl.sum(du * u, axis=1, keep_dims=True) / width / share
     return (du - u * along) / norm

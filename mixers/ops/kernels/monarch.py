@@ -72,9 +72,8 @@ class Form:
 
     @property
     def in_place(self) -> bool:
-        """Whether what a product makes of x takes its place on chip: where a warp takes two tiles, or the matrix from
-        the left goes in two steps."""
-        return self.two_steps or self.product_warps == self.rows // 32
+        """Whether what a product makes of x takes its place on chip, as it may where a warp takes two tiles."""
+        return self.product_warps == self.rows // 32
 
     @property
     def narrow(self) -> bool:

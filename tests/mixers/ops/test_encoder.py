@@ -47,9 +47,9 @@ def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, 
         assert (one - other).norm() <= 1e-5 * other.norm()
 
 
-@pytest.mark.parametrize("size", [1e-3, 1e-7, 1e-8, 1e-10, 1e-13, 1e-17, 1e-25, 0.0])
+@pytest.mark.parametrize("size", [1e15, 1e-3, 1e-7, 1e-8, 1e-10, 1e-13, 1e-17, 1e-25, 0.0])
 def test_hidden_numbers_of_any_size_have_their_gradients(size: float):
-    """Near 1e-8, which is added to their norms, and far below it."""
+    """Near 1e-8, which is added to their norms, and far from it."""
     lags, parameters = drawn(20, 16, 2, 5)
     parameters = [part.detach() * (size if place == 1 else 1) for place, part in enumerate(parameters)]
     results = []
@@ -59,6 +59,15 @@ def test_hidden_numbers_of_any_size_have_their_gradients(size: float):
         results.append((y, *torch.autograd.grad(y.square().sum(), leaves)))
     for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_norms_that_are_infinite_leave_numbers():
+    """As squares of hidden numbers of 1e20 are in float32."""
+    lags, parameters = drawn(20, 16, 2, 5)
+    parameters[1] = (parameters[1].detach() * 1e20).requires_grad_()
+    y = encode(lags, 1.0, *parameters)
+    assert all(part.isfinite().all() for part in (y, *torch.autograd.grad(y.square().sum(), parameters)))
 
 
 @pytest.fixture
@@ -162,6 +171,7 @@ print(max(
     [
         (89, 40_000, 128, False, 99),
         (80, 1000, 64, False, 99),
+        (90, 1000, 64, True, 227),
         (90, 40_000, 64, True, 227),
         (90, 40_000, 128, True, 227),
     ],

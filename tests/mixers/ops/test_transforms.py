@@ -62,6 +62,7 @@ def tensors(batch, length, dim, causal, dtype, device):
         *((3, 2048, 5, torch.bfloat16), (2, 4095, 2, torch.float16), (1, 4096, 1, torch.float32)),
         *((3, 4097, 1, torch.bfloat16), (1, 8192, 2, torch.float16), (2, 16_384, 1, torch.bfloat16)),
         *((1, 4090, 1, torch.bfloat16), (1, 8001, 2, torch.bfloat16), (1, 16_000, 1, torch.bfloat16)),
+        (1, 9001, 1, torch.float16),
     ],
 )
 def test_every_size_of_transform(batch, length, dim, dtype, causal, device):
@@ -134,10 +135,10 @@ def test_numbers_of_any_size(size, size_of_x, device):
     expect_exact(size * coefficients, x * size_of_x, weight, causal=True, tolerance=4e-3)
 
 
-@pytest.mark.parametrize("place", [0, 300, 1499])
+@pytest.mark.parametrize("place", [0, 300, 1499, 2047])
 def test_one_number_much_larger_than_all_others(place, device):
-    """Whichever warp reads it."""
-    coefficients, x, _ = tensors(2, 1500, 2, True, torch.float16, device)
+    """Whichever thread reads it, and when."""
+    coefficients, x, _ = tensors(2, 2048, 2, True, torch.float16, device)
     x = x / 1000
     x[:, place] = 60_000
     coefficients = coefficients / 10

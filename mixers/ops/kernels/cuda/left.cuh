@@ -105,7 +105,7 @@ INLINE void inner(Piece<Two>* re, Piece<Two>* im, const Pair& a, word z, int til
     }
 }
 
-// What `from_left` reads of the sequences in `x`, behind which there is room for z. All warps take part.
+// What `from_left` reads of the sequences in `x`, behind which two steps need room as large. All warps take part.
 template <int WARPS>
 INLINE word spread(Table left, char* x) {
     if constexpr (TWO_STEPS) outer<WARPS>(left, x);

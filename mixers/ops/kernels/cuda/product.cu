@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(32 * PRODUCT_WARPS, RESIDENT_WARPS 
     prefetch<PRODUCT_WARPS>(spectrum + place(channel, 0, 0) - lane(), 4 * PERIOD);
     const word spread_x = spread<PRODUCT_WARPS>(left, memory);
 #pragma unroll 1
-    for (int index = TILES - 1 - warp(); index >= 0; index -= PRODUCT_WARPS) {
+    for (int index = TILES - 1 - warp(); index >= 0; index -= PRODUCT_WARPS) {  // z has the last ones behind x
         Pair tile[4];
         begin(tile, left, factors, spread_x, index);
         Piece<Two> re[8] = {}, im[8] = {};

@@ -55,7 +55,7 @@ INLINE float load(
     constexpr int THREADS = 32 * WARPS, EACH = PERIOD / 8 / THREADS;  // pieces of a sequence a thread
     Eight eights[SEQUENCES][EACH];
     if (threadIdx.x < SEQUENCES) largest[threadIdx.x] = 0;
-    __syncthreads();  // and until all have read what stands in the matrix
+    __syncthreads();
 #pragma unroll
     for (int s = 0; s < SEQUENCES; s++)
 #pragma unroll

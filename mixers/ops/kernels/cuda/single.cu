@@ -9,7 +9,7 @@ constexpr int EACH = TILES / PRODUCT_WARPS;  // tiles a warp
 // what the sizes leave.
 constexpr float ROOM = PERIOD / 1024.0f;
 
-INLINE int tile_of(int i) { return TILES - 1 - i * PRODUCT_WARPS - warp(); }  // the last ones first, as in `product`
+INLINE int tile_of(int i) { return TILES - 1 - i * PRODUCT_WARPS - warp(); }  // z has the last behind dy
 
 // About the root of the mean of squares, of which each thread has a part. `totals` is scratch.
 INLINE float size_of(float squares, float* totals) {

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import math
 import os
+import platform
 import subprocess
 import tempfile
 from pathlib import Path
@@ -43,7 +44,11 @@ def library(name: str, form: Form) -> ctypes.CDLL:
     command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
     command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too
     command += [*macros, f"-I{SOURCES}", str(header)]
-    made_of = [" ".join(command), *(path.read_text() for path in (header, *sorted(SOURCES.iterdir())))]
+    made_of = [
+        platform.machine(),
+        " ".join(command),
+        *(path.read_text() for path in (header, *sorted(SOURCES.iterdir()))),
+    ]
     target = COMPILED / f"{name}-{hashlib.sha256(''.join(made_of).encode()).hexdigest()}.so"
     if not target.exists():  # whichever process needs it first compiles it for all
         COMPILED.mkdir(parents=True, exist_ok=True)
