@@ -62,7 +62,7 @@ def tensors(batch, length, dim, causal, dtype, device):
         *((3, 2048, 5, torch.bfloat16), (2, 4095, 2, torch.float16), (1, 4096, 1, torch.float32)),
         *((3, 4097, 1, torch.bfloat16), (1, 8192, 2, torch.float16), (2, 16_384, 1, torch.bfloat16)),
         *((1, 4090, 1, torch.bfloat16), (1, 8001, 2, torch.bfloat16), (1, 16_000, 1, torch.bfloat16)),
-        (1, 9001, 1, torch.float16),
+        *((1, 8193, 1, torch.float16), (2, 8193, 1, torch.float32)),
     ],
 )
 def test_every_size_of_transform(batch, length, dim, dtype, causal, device):
