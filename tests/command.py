@@ -19,7 +19,7 @@ SECONDS = 250
 """After which a command is taken to hang."""
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["torch", "torch._dynamo"])
+_processes.set_forkserver_preload(["torch", "torch._dynamo"])  # the latter is what its optimizers import
 
 
 def installed(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:

@@ -1,17 +1,15 @@
 """What the README says is so."""
 
 import re
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.command import installed
 from tests.readme import README, example, with_table
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
 ROOT = README.parent
 
 
@@ -25,8 +23,7 @@ def test_the_example_is_short_and_keeps_its_claims(tmp_path: Path):
     (tmp_path / "my.yaml").write_text(example("yaml"))
     claims = re.search(r"claims: (\[.*\])", example("yaml"))
     assert claims
-    arguments = ["check", "my_mixers:ForgetfulMean", f"claims={claims.group(1)}"]
-    result = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = installed("check", "my_mixers:ForgetfulMean", f"claims={claims.group(1)}", folder=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "broken" not in result.stdout
 
@@ -35,7 +32,7 @@ def test_the_example_can_be_trained(tmp_path: Path):
     (tmp_path / "my_mixers.py").write_text(example("python"))
     (tmp_path / "my.yaml").write_text(example("yaml"))
     settings = ["registry=my.yaml", "mixer=forgetful_mean", "train.tokens=512", "data.length=16", "out=run"]
-    result = subprocess.run([COMMAND, "train", *settings], cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = installed("train", *settings, folder=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / "run/result.json").exists()
 
@@ -56,6 +53,6 @@ def test_every_file_of_the_tree_exists():
     "command", ["list", "show", "train", "compare", "report", "extrapolate", "generate", "convert", "check"]
 )
 def test_every_command_has_help(command: str):
-    result = subprocess.run([COMMAND, command, "--help"], capture_output=True, text=True, check=False)
+    result = installed(command, "--help", folder=ROOT)
     assert result.returncode == 0
     assert "usage: mixerzoo" in result.stdout

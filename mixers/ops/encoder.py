@@ -63,10 +63,11 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, lags: Lags, divisor: float, rate: Tensor, *parameters: Tensor) -> Tensor:
         from mixers.ops.kernels import encoder
 
-        coefficients, *known = encoder.encode(lags.count, lags.first, lags.step, divisor, rate, *parameters)
+        found = encoder.encode(lags.count, lags.first, lags.step, divisor, rate, *parameters)
+        coefficients, units, norms = found
         ctx.lags, ctx.divisor = lags, divisor
         kept = coefficients if ctx.needs_input_grad[2] else None  # for the gradient by the decay
-        ctx.save_for_backward(rate, *parameters, kept, *known)
+        ctx.save_for_backward(rate, *parameters, kept, units, norms)
         return coefficients.T
 
     @staticmethod

@@ -2,15 +2,14 @@
 
 import io
 import shutil
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "mixerzoo")
+from tests.command import installed
+
 SETTINGS = [
     "task=text", "data.length=32", "data.validation_bytes=500", "data.test_bytes=1000", "backbone.dim=16",
     "train.tokens=4096", "mixers=[gtu,softmax,convolution]", "seeds=3", "match=parameters",
@@ -21,8 +20,8 @@ SETTINGS = [
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     (folder / "words.txt").write_text("".join(f"line {n}: the square is {n * n}\n" for n in range(3000)))
-    arguments = [COMMAND, "compare", *SETTINGS, "data.path=words.txt", "out=here"]
-    subprocess.run(arguments, cwd=folder, check=True, capture_output=True)
+    result = installed("compare", *SETTINGS, "data.path=words.txt", "out=here", folder=folder)
+    assert result.returncode == 0, result.stderr
     return folder / "here" / "report.html"
 
 

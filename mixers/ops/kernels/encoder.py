@@ -70,7 +70,7 @@ def backward_tile(count: int, padded: int) -> tuple[int, int]:
 
 
 def tiles_together(channels: int, lags_programs: int, programs: int) -> int:
-    """Tiles of channels that one program of `encode` writes."""
+    """Tiles of channels that one program of `encode` writes: so many take all lags, and there should be `programs`."""
     tiles = triton.cdiv(channels, CHANNELS)
     parts = min(triton.cdiv(programs, max(lags_programs, 1)), tiles)
     return triton.cdiv(tiles, parts)
@@ -111,9 +111,8 @@ def _empty(
     count: int, first: float, step: float, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     channels, width = last.shape
-    inner_and_first = inner_layers(len(inner), width) + 1
-    units, norms = last.new_empty(inner_and_first, count, width), last.new_empty(inner_and_first, count)
-    return last.new_empty(channels, count), units, norms
+    layers = inner_layers(len(inner), width) + 1
+    return last.new_empty(channels, count), last.new_empty(layers, count, width), last.new_empty(layers, count)
 
 
 def _padded(width: int) -> int:

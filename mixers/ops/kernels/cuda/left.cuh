@@ -122,10 +122,10 @@ INLINE void from_left(Piece<Two> (&re)[EIGHTS], Piece<Two> (&im)[EIGHTS], Table 
     for (int n = 0; n < EIGHTS; n += 4) inner(re + n, im + n, a, sequences, tile, 8 * n);
 }
 
-// Until those have read what stands there that a product writes over.
+// Wait until what a product is to write over has been read by all that read it.
 INLINE void wait_for_readers() {
     if (TWO_STEPS)
-        __syncwarp();  // a warp reads its own rows alone
+        __syncwarp();  // it writes rows that no other warp reads
     else if (IN_PLACE)
         __syncthreads();
 }
@@ -162,9 +162,9 @@ INLINE void finish(Piece<Wide> (&y)[UNIT_TILES][EIGHTS], Table back, word z, int
 #pragma unroll 8
     for (int step = 0; step < (TWO_STEPS ? U_TILES : 2 * TILES); step++) {
         const int i = lane() % 16;
-        int row = 16 * (step / 2) + i, imaginary = step % 2;  // a step takes 16 of the rows of one part
-        if (SMALL) row = i % 8, imaginary = i / 8;            // or 8 of both
-        row = TWO_STEPS ? 16 * row + unit : TILE_ROWS * (step / 2) + i;
+        int row = TILE_ROWS * (step / 2) + i, imaginary = step % 2;  // a step takes 16 of the rows of one part
+        if (SMALL) row = i % 8, imaginary = i / 8;                   // or 8 of both
+        if (TWO_STEPS) row = 16 * row + unit;
         word b[2 * EIGHTS];
         right_operands<EIGHTS>(b, z + imaginary * IMAGINARY, row);
 #pragma unroll

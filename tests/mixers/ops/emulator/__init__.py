@@ -17,6 +17,7 @@ import mixers.ops.kernels
 from mixers.ops.kernels.monarch import Form
 
 SOURCES = Path(mixers.ops.kernels.__file__).parent / "cuda"
+HEADER = Path(__file__).parent / "emulator.hpp"
 COMPILED = Path(__file__).parents[4] / ".pytest_cache" / "emulator"
 
 
@@ -38,19 +39,15 @@ class EmulatedKernel:
 
 @functools.cache
 def library(name: str, form: Form) -> ctypes.CDLL:
-    header = Path(__file__).parent / "emulator.hpp"
+    """A kernel, which whatever process needs it first compiles for all."""
     macros = [f"-D{key}={value}" for key, value in form.macros(name)]
     macros += [f"-DKERNEL={name}", f'-DKERNEL_FILE="{SOURCES / name}.cu"']
     command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-x", "c++"]
     command += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there, too
-    command += [*macros, f"-I{SOURCES}", str(header)]
-    made_of = [
-        platform.machine(),
-        " ".join(command),
-        *(path.read_text() for path in (header, *sorted(SOURCES.iterdir()))),
-    ]
-    target = COMPILED / f"{name}-{hashlib.sha256(''.join(made_of).encode()).hexdigest()}.so"
-    if not target.exists():  # whichever process needs it first compiles it for all
+    command += [*macros, f"-I{SOURCES}", str(HEADER)]
+    made_of = [platform.machine(), *command, *(path.read_text() for path in (HEADER, *sorted(SOURCES.iterdir())))]
+    target = COMPILED / f"{name}-{hashlib.sha256(repr(made_of).encode()).hexdigest()}.so"
+    if not target.exists():
         COMPILED.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=COMPILED) as folder:
             made = Path(folder) / "library.so"
