@@ -1,13 +1,14 @@
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false
 # (a jitted function has other arguments than its definition)
-"""TNN's relative position encoder with its decay in one kernel, and the derivatives in three.
+"""TNN's relative position encoder with its decay in two kernels, and the derivatives in three.
 
     h_0 = w k / divisor + b,   h_l = W_l ReLU(u_{l-1}) + b_l,   u = h / n,   n = |h| / sqrt(P) + 1e-8;
     the coefficients of lag k are (V ReLU(u_L) + c) exp(-|k| rate), for lags k = first + step m, m < M.
 
-A tile of lags goes through all layers on chip: separate operations would take longer to start than to run. All is
-float32: products forward are three of TF32, and backward six of bfloat16, whichever took less time on an H200. Where
-all decays are zero in float32, as 0.99^k is for k > 10,400, so are the coefficients: there is nothing to compute.
+A tile of lags goes through all inner layers on chip: separate operations would take longer to start than to run. All is
+float32: products forward are three of float16, by `rows.cuh` in the folder `cuda`, where `hidden` and `channels` are,
+and backward six of bfloat16. Where all decays are zero in float32, as 0.99^k is for k > 10,400, so are the coefficients:
+there is nothing to compute.
 Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, D channels. The inner parameters, and
 gradients by them, stand in one row: W_l (L, P, P), b_l (L + 1, P), w (P,); so do those by V (D, P) and c (D,).
 """
@@ -20,11 +21,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mixers.ops.capability import ROOMY, capability
 from mixers.ops.encoder import inner_layers
-
-CHANNELS = 128
-"""A tile of `encode`."""
+from mixers.ops.kernels.program import Macros, kernel
 
 SMALLEST = tl.constexpr(1e-8)
 """That n begins with."""
@@ -34,28 +32,34 @@ SUMMED = 64
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How large the programs of `encode` are. Their memory on chip limits them: with room for it they read ahead."""
+class Form:
+    """What `hidden` or `channels` is compiled for."""
 
+    padded: int
     lags: int
-    """A tile: few where there are few, else most of a GPU would wait."""
+    """Of a block."""
     warps: int
-    stages: int
-    programs: int
-    """So many there should be: each computes the inner layers for itself, so it writes as many tiles of channels as
-    leaves a large GPU enough to do."""
+    aligned: bool
+    """Whether no width is padded, and parameters can be read four at a time."""
+    far: bool
+
+    def block(self, name: str) -> tuple[int, int]:
+        """Its threads, and bytes of ReLU(u) on chip."""
+        return 32 * self.warps, 4 * self.lags * self.padded
+
+    def macros(self, name: str) -> Macros:
+        """What a kernel is compiled with."""
+        values = {"PADDED": self.padded, "LAGS": self.lags, "WARPS": self.warps}
+        values |= {"ALIGNED": int(self.aligned), "FAR": int(self.far)}
+        return tuple((key, str(value)) for key, value in values.items())
 
 
-def plan(count: int, padded: int, roomy: bool) -> Plan:
-    """For `count` lags and layers of `padded` width; a `roomy` GPU has 227 KB a program, another may have 99."""
-    few = 16 if count < 4096 else 32
-    if not roomy or padded > 64:
-        return Plan(lags=few, warps=4, stages=1, programs=256)
-    if count <= 2048 and padded == 64:  # eight columns a warp
-        return Plan(lags=few, warps=8, stages=3, programs=128)
-    if count < 16_384:
-        return Plan(lags=few, warps=4, stages=3, programs=256)
-    return Plan(lags=128, warps=8, stages=3, programs=256)
+def forms(count: int, width: int, aligned: bool) -> tuple[Form, Form]:
+    """Of `hidden` and of `channels`, for parameters that begin at addresses which are `aligned`."""
+    padded = max(32, _padded(width))
+    how = {"padded": padded, "aligned": aligned and padded == width, "far": far(count)}
+    hidden = Form(lags=16 if count <= 4096 else 32, warps=max(4, padded // 16), **how)
+    return hidden, Form(lags=64 if count <= 2048 else 128, warps=8, **how)
 
 
 def far(count: int) -> bool:
@@ -67,13 +71,6 @@ def backward_tile(count: int, padded: int) -> tuple[int, int]:
     """The lags that a program for the gradients by h_l takes, and the channels at a time."""
     lags = 16 if count <= 4096 else 32 if count < 16_384 or padded > 64 else 64
     return lags, min(128, 8192 // lags, 8192 // padded)
-
-
-def tiles_together(channels: int, lags_programs: int, programs: int) -> int:
-    """Tiles of channels that one program of `encode` writes: so many take all lags, and there should be `programs`."""
-    tiles = triton.cdiv(channels, CHANNELS)
-    parts = min(triton.cdiv(programs, max(lags_programs, 1)), tiles)
-    return triton.cdiv(tiles, parts)
 
 
 def splits(count: int) -> int:
@@ -91,18 +88,21 @@ def encode(
     """
     coefficients, units, norms = _empty(count, first, step, divisor, rate, inner, last, last_bias)
     channels, width = last.shape
-    padded = _padded(width)
-    chosen = plan(count, padded, last.is_cuda and capability(last.device)[0] in ROOMY)
-    programs = triton.cdiv(count, chosen.lags)
-    group = tiles_together(channels, programs, chosen.programs)
-    grid = (programs, triton.cdiv(channels, CHANNELS * group))
-    with torch.cuda.device_of(last):
-        _encode[grid](
-            rate, inner, last, last_bias, coefficients, units, norms,
-            count, width, len(units) - 1, channels, first, step, divisor,
-            LAGS=chosen.lags, PADDED=padded, CHANNELS=CHANNELS, GROUP=group, FAR=far(count),
-            num_warps=chosen.warps, num_stages=chosen.stages,
-        )  # fmt: skip
+    if count == 0:
+        return coefficients, units, norms
+    hidden, of_channels = forms(count, width, inner.data_ptr() % 16 == last.data_ptr() % 16 == 0)
+    stretches = triton.cdiv(count, of_channels.lags)
+    if of_channels.far:
+        stretches = 8 * triton.cdiv(stretches, 8)
+    active = last.new_empty(stretches * of_channels.lags, hidden.padded)  # pairs of float16, as lanes read them
+    kernel("hidden", hidden, last.device)(
+        (triton.cdiv(count, hidden.lags),),
+        rate, inner, units, norms, active, count, width, len(units) - 1, channels, first, step, divisor,
+    )  # fmt: skip
+    kernel("channels", of_channels, last.device)(
+        (stretches * triton.cdiv(channels, 16 * of_channels.warps),),
+        rate, active, last, last_bias, coefficients, count, width, channels, first, step,
+    )  # fmt: skip
     return coefficients, units, norms
 
 
@@ -123,58 +123,6 @@ def _padded(width: int) -> int:
 def _encode_operations(count, first, step, divisor, rate, inner, last, last_bias, **rest) -> int:
     channels, width = last
     return 2 * count * width * (width * inner_layers(inner[0], width) + channels)
-
-
-@triton.jit
-def _encode(
-    rate, inner, last, last_bias, coefficients, units, norms,
-    count, width, layers, channels, first, step, divisor,
-    LAGS: tl.constexpr, PADDED: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr, FAR: tl.constexpr,
-):  # fmt: skip
-    row, column = tl.program_id(0) * LAGS + tl.arange(0, LAGS), tl.arange(0, PADDED)
-    known, real = row < count, column < width
-    if FAR:
-        begin, end = _live(rate, channels, count, first, step)
-        if (tl.program_id(0) * LAGS < begin) | (tl.program_id(0) * LAGS >= end):
-            for tile in range(GROUP):
-                channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
-                target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
-                zeros = tl.zeros((CHANNELS, LAGS), dtype=tl.float32)
-                tl.store(target, zeros, mask=(channel < channels)[:, None] & known[None, :])
-            return
-    once = known[:, None] & (tl.program_id(1) == 0)
-    inside = once & real[None, :]
-    place = row[:, None] * width + column[None, :]
-    lag = first + step * row.to(tl.float32)
-    biases = inner + layers * width * width
-    h = (lag / divisor)[:, None] * tl.load(biases + (layers + 1) * width + column, mask=real, other=0.0)[None, :]
-    h += tl.load(biases + column, mask=real, other=0.0)[None, :]
-    for layer in range(layers):
-        u = _unit(h, norms + layer * count + row[:, None], once, width)
-        tl.store(units + layer * count * width + place, u, mask=inside)
-        square = layer * width * width + column[None, :] * width + column[:, None]  # transposed: [in, out]
-        weight = tl.load(inner + square, mask=real[:, None] & real[None, :], other=0.0)
-        bias = tl.load(biases + (layer + 1) * width + column, mask=real, other=0.0)
-        h = tl.dot(tl.maximum(u, 0.0), weight, input_precision="tf32x3") + bias[None, :]
-    u = _unit(h, norms + layers * count + row[:, None], once, width)
-    tl.store(units + layers * count * width + place, u, mask=inside)
-    a = tl.trans(tl.maximum(u, 0.0))
-    for tile in range(GROUP):
-        channel = (tl.program_id(1) * GROUP + tile) * CHANNELS + tl.arange(0, CHANNELS)
-        there = channel < channels
-        weight = _last_weight(last, channel, there, column, real, width)
-        bias = tl.load(last_bias + channel, mask=there, other=0.0)
-        values = (tl.dot(weight, a, input_precision="tf32x3") + bias[:, None]) * _decay(rate, channel, there, lag)
-        target = coefficients + channel.to(tl.int64)[:, None] * count + row[None, :]
-        tl.store(target, values, mask=there[:, None] & known[None, :])
-
-
-@triton.jit
-def _unit(h, norms, once, width):
-    """u, (M, P), whose n is stored."""
-    norm = tl.sqrt(tl.sum(h * h, axis=1, keep_dims=True) / width) + SMALLEST
-    tl.store(norms, norm, mask=once)
-    return h * (1.0 / norm)
 
 
 @triton.jit

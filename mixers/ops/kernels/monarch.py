@@ -28,14 +28,13 @@ Shapes: B batch, N length, D channels; x and y (D, B, N), contiguous; t (D, lags
 (D, R / 16, S / 16, 2, 32, 4, 2) as the kernels lay them, by tiles of g, k, and halves of l.
 """
 
-import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mixers.ops.kernels.program import Kernel, Macros, kernel
+from mixers.ops.kernels.program import Macros, kernel
 from mixers.ops.kernels.tables import Tables, tables, two_steps
 
 SIDES = ((32, 16), (32, 32), (32, 64), (64, 64), (128, 64), (256, 64), (512, 64))
@@ -155,11 +154,6 @@ class Form:
         return tuple((key, str(value)) for key, value in macros.items())
 
 
-@functools.cache
-def _kernel(name: str, form: Form, device: torch.device) -> Kernel:
-    return kernel(name, form.macros(name), device, *form.block(name))
-
-
 @torch.library.custom_op("mixerzoo::toeplitz_spectrum", mutates_args=())
 def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """C / scale in float16 and the scale (D,), of coefficients (D, lags) for up to `length` tokens of `dtype`."""
@@ -168,7 +162,7 @@ def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype)
     read_fours = coefficients.data_ptr() % 16 == 0 and coefficients.stride(0) % 4 == 0 and coefficients.stride(1) == 1
     form = Form(*sides(length), dtype, read_fours and lowest % 4 == 0)
     read = form.tables(coefficients.device)
-    _kernel("spectrum", form, coefficients.device)(
+    kernel("spectrum", form, coefficients.device)(
         (channels,),
         coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
     )  # fmt: skip
@@ -190,7 +184,7 @@ def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bo
     channels, batch, length = x.shape
     form = _form_of(values, x.dtype, _aligned(x), wide)
     read = form.tables(x.device)
-    _kernel("product", form, x.device)(
+    kernel("product", form, x.device)(
         (channels * -(-batch // form.sequences),),
         x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed, silu,
     )  # fmt: skip
@@ -222,7 +216,7 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Te
     read = form.tables(x.device)
     parts = 1 + (lowest < 0)
     if batch == 1 and form.sequences == 1:  # no block of columns is shared
-        _kernel("single", form, x.device)(
+        kernel("single", form, x.device)(
             (channels * parts,),
             x, dy, read.left, read.back, read.factors, read.right, dt, length, dt.shape[1], lowest, silu,
         )  # fmt: skip
@@ -230,11 +224,11 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Te
     tiles, chunks = form.rows // 16, form.columns // 16
     sums = x.new_empty(channels, tiles, chunks, 2, 32, 4, 2, dtype=torch.float16)
     sizes = x.new_empty(channels, tiles, dtype=torch.float32)
-    _kernel("correlate", form, x.device)(
+    kernel("correlate", form, x.device)(
         (channels * form.correlate_blocks,),
         x, dy, read.left, read.factors, read.right, sums, sizes, batch, length, silu,
     )  # fmt: skip
-    _kernel("restore", form, x.device)(
+    kernel("restore", form, x.device)(
         (channels * parts,),
         sums, sizes, read.back, read.factors, read.right, dt, dt.shape[1], lowest,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -27,22 +27,41 @@ class Kernel:
     threads: int
     shared: int
 
-    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int) -> None:
-        """Start it on the current stream. Numbers are passed as int, and tensors as pointers."""
+    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int | float) -> None:
+        """Start it on the current stream. Numbers are passed as int or float, and tensors as pointers."""
         from cuda.core import Device, launch
 
-        passed = (part.data_ptr() if isinstance(part, Tensor) else ctypes.c_int(part) for part in arguments)
+        passed = (part.data_ptr() if isinstance(part, Tensor) else _number(part) for part in arguments)
         with torch.cuda.device(self.device):
             Device(self.device.index).set_current()  # a thread of autograd's may not have used the device yet
             stream = _stream(torch.cuda.current_stream(self.device).cuda_stream, self.device)
             launch(stream, _config(grid, self.threads, self.shared), self.compiled, *passed)
 
 
-def kernel(name: str, macros: Macros, device: torch.device, threads: int, shared: int) -> Kernel:
+def _number(value: int | float) -> "ctypes.c_int | ctypes.c_float":
+    """As kernels take it."""
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int(value)
+
+
+class Form(Protocol):
+    """What kernels are compiled for."""
+
+    def macros(self, name: str) -> Macros:
+        """What the kernel of this name is compiled with."""
+        ...
+
+    def block(self, name: str) -> tuple[int, int]:
+        """Its block's threads, and bytes of shared memory."""
+        ...
+
+
+@functools.cache
+def kernel(name: str, form: Form, device: torch.device) -> Kernel:
     """The kernel of the file `name`.cu in the folder `cuda`."""
     from cuda.bindings import driver
 
-    compiled = _module(name, macros, device).get_kernel(name)
+    threads, shared = form.block(name)
+    compiled = _module(name, form.macros(name), device).get_kernel(name)
     most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     (error,) = driver.cuKernelSetAttribute(most, shared, compiled.handle, driver.CUdevice(device.index))
     if error != driver.CUresult.CUDA_SUCCESS:

@@ -1,4 +1,5 @@
-"""The fused relative position encoder is its definition, with first and second derivatives (triton's interpreter)."""
+"""The fused relative position encoder is its definition, with first and second derivatives (by the emulator beside this
+file, and triton's interpreter)."""
 
 import json
 import os
@@ -12,8 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from triton.runtime.interpreter import interpreter_builder
 
 from mixers.ops.encoder import Lags, encode, encode_reference
+from mixers.ops.kernels import encoder
 from mixers.toeplitz.decay import LearnedDecay
 from mixers.toeplitz.rpe import RelativePositionEncoder
+from tests.mixers.ops.emulator import EmulatedKernel
+
+
+@pytest.fixture(autouse=True)
+def emulated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(encoder, "kernel", EmulatedKernel)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +43,10 @@ def drawn(count: int, width: int, layers: int, channels: int):
 @pytest.mark.parametrize("divisor", [1.0, 77.0])
 @pytest.mark.parametrize(
     ("count", "width", "layers", "channels"),
-    [(1, 8, 1, 3), (31, 64, 6, 64), (32, 16, 2, 65), (33, 24, 3, 300), (80, 128, 1, 17)],
+    [
+        *((1, 8, 1, 3), (31, 64, 6, 64), (32, 16, 2, 65), (33, 24, 3, 300), (80, 128, 1, 17), (66, 100, 2, 20)),
+        *((2100, 32, 1, 20), (2049, 9, 2, 3)),
+    ],
 )
 def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, divisor):
     lags, parameters = drawn(count, width, layers, channels)
@@ -79,18 +90,27 @@ def memory_is_not_numbers():
 
 
 @pytest.mark.usefixtures("memory_is_not_numbers")
-@pytest.mark.parametrize(("slowest", "first"), [(1.0, 0), (-0.0, 0), (1.0, -4090), (0.1, -4900), (0.08, -2000)])
-def test_where_all_decays_are_zero_so_are_the_coefficients(slowest, first):
-    """4,100 lags from `first` on, of which some have decays above zero, or, where one is not below 1, all."""
-    lags, parameters = Lags(4100, first), drawn(1, 8, 1, 3)[1]
-    rate = torch.tensor([3.0, slowest, 7.0]).requires_grad_()
-    weight = torch.randn(4100, 3)
+@pytest.mark.parametrize(
+    ("slowest", "first", "count", "width"),
+    [
+        *((1.0, 0, 4100, 8), (-0.0, 0, 4100, 8), (1.0, -4090, 4100, 8), (0.1, -4900, 4100, 8)),
+        *((0.08, -2000, 4101, 64), (1.0, -2040, 4096, 32), (1.0, 0, 4099, 8)),
+    ],
+)
+def test_where_all_decays_are_zero_so_are_the_coefficients(slowest, first, count, width):
+    """Lags from `first` on, of which some have decays above zero, or, where one is not below 1, all; of the channels,
+    one has slow decays, which are not among the first 16 and have some behind them."""
+    lags, parameters = Lags(count, first), drawn(1, width, 1, 35)[1]
+    rate = torch.full((35,), 3.0)
+    rate[20] = slowest
+    weight = torch.rand(count, 35)  # that gradients are no differences
     results = []
-    for function in (encode, encode_reference):
-        y = function(lags, 1.0, rate, *parameters[1:])
-        results.append((y, *torch.autograd.grad((y * weight).sum(), [rate, *parameters[1:]])))
-    found, exact = results[0][0], results[1][0]
-    assert (0 < (exact != 0).any(1).sum() < 4100) == (slowest > 0)
+    for function, dtype in ((encode, torch.float32), (encode_reference, torch.float64)):
+        leaves = [part.detach().to(dtype).requires_grad_() for part in (rate, *parameters[1:])]
+        y = function(lags, 1.0, *leaves)
+        results.append((y, *torch.autograd.grad((y * weight).sum(), leaves)))
+    found, exact = results[0][0], results[1][0].float()
+    assert (0 < (exact != 0).any(1).sum() < count) == (slowest > 0)
     assert (found[exact.abs() > 1e-37] != 0).all()  # below, a GPU may have zeros
     for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 1e-5 * other.norm()
@@ -153,12 +173,10 @@ def shared(kernel, target, warps, stages, **constants):
     return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages}).metadata.shared
 
 architecture, count, padded, roomy = json.loads(sys.argv[1])
-plan, target = encoder.plan(count, padded, roomy), GPUTarget("cuda", architecture, 32)
+target = GPUTarget("cuda", architecture, 32)
 lags, channels = encoder.backward_tile(count, padded)
 summed = {"PADDED": padded, "LAGS": encoder.SUMMED, "FAR": True}
-tile = {"PADDED": padded, "LAGS": plan.lags, "CHANNELS": encoder.CHANNELS, "GROUP": 4, "FAR": True}
 print(max(
-    shared(encoder._encode, target, plan.warps, plan.stages, **tile),
     shared(encoder._gradients, target, 4, 1, PADDED=padded, LAGS=lags, CHANNELS=channels, FAR=True),
     shared(encoder._inner_gradients, target, 4, 1, **summed),
     shared(encoder._last_gradients, target, 4, 1, **summed, CHANNELS=encoder.SUMMED),

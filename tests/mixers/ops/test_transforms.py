@@ -28,7 +28,7 @@ def device(request: pytest.FixtureRequest):
     torch.set_float32_matmul_precision("high")  # float32 may be rounded
     with pytest.MonkeyPatch.context() as patch:
         if not request.config.getoption("--cuda"):
-            patch.setattr(monarch, "_kernel", EmulatedKernel)
+            patch.setattr(monarch, "kernel", EmulatedKernel)
             patch.setattr(tensor_cores, "require_gpu", lambda backend, name, tensor: None)
             patch.setattr(tensor_cores, "capability", lambda device: (9, 0))
         yield "cuda" if request.config.getoption("--cuda") else "cpu"
@@ -345,8 +345,8 @@ def test_what_is_prepared_serves_shorter_sequences(causal, device):
 
 def test_a_gradient_that_nobody_wants_is_not_computed(device, monkeypatch):
     coefficients, x, weight = tensors(2, 300, 2, True, torch.bfloat16, device)
-    started, original = [], monarch._kernel
-    monkeypatch.setattr(monarch, "_kernel", lambda name, *rest: started.append(name) or original(name, *rest))
+    started, original = [], monarch.kernel
+    monkeypatch.setattr(monarch, "kernel", lambda name, *rest: started.append(name) or original(name, *rest))
     for wanted, kernels in (("coefficients", ["correlate", "restore"]), ("x", ["product"])):
         leaf = (coefficients if wanted == "coefficients" else x).detach().requires_grad_()
         given = (leaf, x) if wanted == "coefficients" else (coefficients, leaf)

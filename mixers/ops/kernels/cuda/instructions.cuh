@@ -27,6 +27,24 @@ INLINE float widen(half value) {
     return wide;
 }
 
+INLINE float square_root(float value) {
+    float root;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(value));
+    return root;
+}
+
+INLINE float reciprocal(float value) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+    return result;
+}
+
+INLINE float power(float exponent) {  // of 2
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(exponent));
+    return power;
+}
+
 // Two float16 at once
 
 INLINE word add(word a, word b) {

@@ -1,7 +1,7 @@
 // Numbers: of sequences, and in pairs on the way.
 
 #pragma once
-#include "instructions.cuh"
+#include "scales.cuh"
 
 #if NUMBER == 2
 typedef float number;
@@ -10,9 +10,6 @@ typedef unsigned short number;
 #endif
 
 constexpr word SIGNS = 0x80008000;
-
-INLINE float low(word packed) { return widen(packed & 0xffff); }
-INLINE float high(word packed) { return widen(packed >> 16); }
 
 INLINE float real(number value) {
 #if NUMBER == 2
@@ -31,13 +28,6 @@ INLINE word pack_numbers(float low, float high) {  // two of 16 bits
     return pack(low, high);
 #endif
 }
-
-// The greatest power of two that is not above a size (by its bits), where its inverse is a normal number too.
-INLINE float power_of_two(word size) {
-    return __uint_as_float(min(max(size & 0x7f800000u, 0x00800000u), 0x7e800000u));
-}
-
-INLINE float inverse(float power_of_two) { return __uint_as_float(0x7f000000u - __float_as_uint(power_of_two)); }
 
 // Two neighbours in a row, in float32 or float16: between steps, numbers of bfloat16's exactness need no more.
 

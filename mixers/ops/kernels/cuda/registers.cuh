@@ -10,15 +10,12 @@
 // multiprocessor), HEADROOM and ROOT (numbers that `monarch.py` explains).
 
 #pragma once
+#include "lanes.cuh"
 #include "numbers.cuh"
 
 constexpr int PERIOD = ROWS * COLUMNS, TILES = ROWS / 16, CHUNKS = COLUMNS / 16, SEQUENCES = 64 / COLUMNS;
 constexpr int MATRIX = ROWS * 128;  // bytes in shared memory
 constexpr bool TWO_STEPS = ROWS > 64 && NUMBER == 1;  // of the matrix from the left, as `left.cuh` says
-constexpr word EVERY_LANE = 0xffffffff;
-
-INLINE int lane() { return threadIdx.x % 32; }
-INLINE int warp() { return threadIdx.x / 32; }
 
 // What a block will read, of which all threads call for their part.
 template <int WARPS>

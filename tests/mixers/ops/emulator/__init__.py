@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import mixers.ops.kernels
-from mixers.ops.kernels.monarch import Form
+from mixers.ops.kernels.program import Form
 
 SOURCES = Path(mixers.ops.kernels.__file__).parent / "cuda"
 HEADER = Path(__file__).parent / "emulator.hpp"
@@ -22,19 +22,24 @@ COMPILED = Path(__file__).parents[4] / ".pytest_cache" / "emulator"
 
 
 class EmulatedKernel:
-    """What `monarch._kernel` gives, for tensors on the CPU."""
+    """What `kernel` gives, for tensors on the CPU."""
 
     def __init__(self, name: str, form: Form, device: torch.device):
         self.start = library(name, form).start_kernel
         self.block = form.block(name)
 
-    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int) -> None:
-        values = [
-            ctypes.c_void_p(part.data_ptr()) if isinstance(part, Tensor) else ctypes.c_int(part) for part in arguments
-        ]
+    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int | float) -> None:
+        values = [as_argument(part) for part in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         beyond = self.start(math.prod(grid), *self.block, pointers)
         assert not beyond, f"byte {beyond} of shared memory was written"
+
+
+def as_argument(part: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int | ctypes.c_float:
+    """As a kernel takes it."""
+    if isinstance(part, Tensor):
+        return ctypes.c_void_p(part.data_ptr())
+    return ctypes.c_float(part) if isinstance(part, float) else ctypes.c_int(part)
 
 
 @functools.cache

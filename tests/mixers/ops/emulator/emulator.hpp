@@ -25,6 +25,12 @@ typedef unsigned short half;
 struct alignas(16) uint4 {
     word x, y, z, w;
 };
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    word x, y;
+};
 struct alignas(8) float2 {
     float x, y;
 };
@@ -137,6 +143,8 @@ inline word __reduce_max_sync(word, word value) {
 
 inline float __shfl_xor_sync(word, float value, int other) { return gather_lanes(value).of[threadIdx.x % 32 ^ other]; }
 
+inline float __shfl_sync(word, float value, int from) { return gather_lanes(value).of[from]; }
+
 inline word atomicMax(word* target, word value) {
     const word before = *target;
     *target = value > before ? value : before;
@@ -147,6 +155,10 @@ inline word atomicMax(word* target, word value) {
 
 inline float __expf(float value) { return std::exp(value); }
 inline float __fdividef(float a, float b) { return std::fabs(b) > 0x1p126f ? 0 * a : a / b; }
+
+inline float square_root(float value) { return std::sqrt(value); }
+inline float reciprocal(float value) { return 1 / value; }
+inline float power(float exponent) { return std::exp2(exponent); }
 
 inline void prefetch(const void*) {}
 

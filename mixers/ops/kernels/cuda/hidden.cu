@@ -1,0 +1,179 @@
+#include "rows.cuh"
+
+constexpr int TILES = LAGS / 16, OWN = PADDED / 8 / WARPS;  // of lags; eights of a layer's columns that a warp has
+constexpr float SMALLEST = 1e-8f;                           // that n begins with
+
+typedef float Hidden[OWN][TILES][4];  // h_l: of two columns, in a row and in the 8th after it
+
+INLINE int column_of(int own) { return 8 * (own * WARPS + warp()) + 2 * quarter(); }
+INLINE int row_of(int tile, int below) { return 16 * tile + 8 * below + eighth(); }
+
+struct Layer {
+    Row weights[OWN];
+    float scales[OWN][2], biases[OWN][2];
+};
+
+INLINE void fetch_layer(float (&fetched)[OWN][EACH], const float* weights, int width) {
+#pragma unroll
+    for (int o = 0; o < OWN; o++) fetch(fetched[o], weights, 8 * (o * WARPS + warp()) + eighth(), width, width);
+}
+
+INLINE void take_layer(Layer& layer, const float (&fetched)[OWN][EACH], const float* biases, int width) {
+#pragma unroll
+    for (int o = 0; o < OWN; o++) {
+        const float scale = scaled(layer.weights[o], fetched[o]);
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            layer.scales[o][k] = __shfl_sync(EVERY_LANE, scale, 4 * (2 * quarter() + k));
+            layer.biases[o][k] = ALIGNED || column_of(o) + k < width ? biases[column_of(o) + k] : 0;
+        }
+    }
+}
+
+// h_0
+INLINE void begin_with(Hidden& h, const float* slopes, const float* biases, int width, float lag, float step,
+                       float divisor) {
+#pragma unroll
+    for (int o = 0; o < OWN; o++)
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            const int column = column_of(o) + k;
+            const bool there = ALIGNED || column < width;
+            const float slope = there ? slopes[column] : 0, bias = there ? biases[column] : 0;
+#pragma unroll
+            for (int t = 0; t < TILES; t++)
+#pragma unroll
+                for (int r = 0; r < 2; r++)
+                    h[o][t][2 * r + k] = __fdividef(lag + step * row_of(t, r), divisor) * slope + bias;
+        }
+}
+
+// Each warp's part of the sums of squares.
+INLINE void put_squares(float (&squares)[LAGS][WARPS], const Hidden& h) {
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float sum = 0;
+#pragma unroll
+            for (int o = 0; o < OWN; o++)
+                sum += h[o][t][2 * r] * h[o][t][2 * r] + h[o][t][2 * r + 1] * h[o][t][2 * r + 1];
+            sum += __shfl_xor_sync(EVERY_LANE, sum, 1);
+            sum += __shfl_xor_sync(EVERY_LANE, sum, 2);
+            if (quarter() == 0) squares[row_of(t, r)][warp()] = sum;
+        }
+}
+
+// ReLU(u) in shared memory, as lanes read it: by tiles of lags, first and second words, and steps.
+INLINE uint4* operands(char* memory, int tile, int second) {
+    return (uint4*)memory + (tile * 2 + second) * STEPS * 32;
+}
+
+INLINE float relu(float number) { return number < 0 ? 0 : number; }
+
+// u and n of the first `known` rows, where `share` is 1 / P, and ReLU(u) for the next layer; or, of the last one, for `channels`.
+template <bool LAST>
+INLINE void normalise(const Hidden& h, const float (&squares)[LAGS][WARPS], float* units, float* norms, int width,
+                      float share, int known, char* memory, word* active) {
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+        float factors[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            const int row = row_of(t, r);
+            float sum = 0;
+#pragma unroll
+            for (int w = 0; w < WARPS; w++) sum += squares[row][w];
+            const float norm = square_root(sum * share) + SMALLEST;
+            factors[r] = reciprocal(norm);
+            if (row < known && threadIdx.x < 32 && quarter() == 0) norms[row] = norm;
+        }
+#pragma unroll
+        for (int o = 0; o < OWN; o++) {
+            const int column = column_of(o);
+            word pairs[2][2];  // first and second, of two rows
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                const float one = h[o][t][2 * r] * factors[r], two = h[o][t][2 * r + 1] * factors[r];
+                const bool there = row_of(t, r) < known;
+                store_two(units + row_of(t, r) * width + column, one, two, there && (ALIGNED || column < width),
+                          there && (ALIGNED || column + 1 < width), ALIGNED);
+                split(pairs[0][r], pairs[1][r], relu(one), relu(two));
+            }
+#pragma unroll
+            for (int second = 0; second < 2; second++)
+                if (LAST) {
+#pragma unroll
+                    for (int r = 0; r < 2; r++)
+                        active[place(2 * t + r, second, column) + 16 * eighth()] = pairs[second][r];
+                } else {
+                    uint4* const four = operands(memory, t, second) + column / 16 * 32 + 4 * eighth() + column / 4 % 4;
+                    ((uint2*)four)[column / 2 % 2] = {pairs[second][0], pairs[second][1]};
+                }
+        }
+    }
+}
+
+// h_(l + 1)
+INLINE void apply(Hidden& h, const Layer& layer, char* memory) {
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+        Rows rows;
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
+            rows.first[i] = operands(memory, t, 0)[32 * i + lane()];
+            rows.second[i] = operands(memory, t, 1)[32 * i + lane()];
+        }
+#pragma unroll
+        for (int o = 0; o < OWN; o++) {
+            const Sums sums = product(rows, layer.weights[o]);
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                h[o][t][k] = sums.of[k] * layer.scales[o][k % 2] + layer.biases[o][k % 2];
+        }
+    }
+}
+
+INLINE float slowest_of_block(const float* rate, int channels, float* scratch) {
+    float slowest = 1e38f;
+    for (int channel = threadIdx.x; channel < channels; channel += 32 * WARPS) slowest = fminf(slowest, rate[channel]);
+    for (int other = 16; other; other /= 2) slowest = fminf(slowest, __shfl_xor_sync(EVERY_LANE, slowest, other));
+    if (lane() == 0) scratch[warp()] = slowest;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) slowest = fminf(slowest, scratch[w]);
+    __syncthreads();
+    return slowest;
+}
+
+// All u_l and n_l of the encoder, and ReLU(u_L) as `channels` reads it. A block takes LAGS lags through all layers.
+extern "C" __global__ void __launch_bounds__(32 * WARPS) hidden(
+    const float* rate, const float* inner, float* units, float* norms, word* active, int count, int width, int layers,
+    int channels, float first, float step, float divisor) {
+    extern __shared__ __align__(128) char memory[];
+    SHARED float squares[LAGS][WARPS];
+    const int begin = blockIdx.x * LAGS, known = count - begin;
+    if (FAR && vanish(begin, slowest_of_block(rate, channels, squares[0]), count, first, step)) return;
+    const float *weights = inner, *biases = inner + layers * width * width;
+    const float share = 1.0f / width;
+    units += (long long)begin * width, norms += begin;
+    float fetched[OWN][EACH];
+    Hidden h;
+    fetch_layer(fetched, weights, width);
+    begin_with(h, biases + (layers + 1) * width, biases, width, first + step * begin, step, divisor);
+#pragma unroll 1
+    for (int l = 1; l <= layers; l++) {
+        Layer layer;
+        put_squares(squares, h);
+        take_layer(layer, fetched, biases + l * width, width);
+        if (l < layers) weights += width * width;  // else once more: reading takes no look
+        fetch_layer(fetched, weights, width);
+        __syncthreads();
+        normalise<false>(h, squares, units, norms, width, share, known, memory, active);
+        units += (long long)count * width, norms += count;
+        __syncthreads();
+        apply(h, layer, memory);
+    }
+    put_squares(squares, h);
+    __syncthreads();
+    normalise<true>(h, squares, units, norms, width, share, known, memory, active + place(begin / 8, 0, 0));
+}
