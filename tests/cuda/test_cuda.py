@@ -130,7 +130,7 @@ def away_from_kinks(rpe: RelativePositionEncoder, lags: torch.Tensor) -> torch.T
 
 
 @pytest.mark.parametrize("learned", [True, False])
-@pytest.mark.parametrize(("length", "width"), [(1, 64), (77, 128), (2048, 64), (3000, 40), (9000, 64), (9000, 100)])
+@pytest.mark.parametrize(("length", "width"), [(1, 64), (77, 128), (2048, 64), (3000, 40), (9000, 64), (9000, 100), (9000, 128)])
 def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, width: int, learned: bool):
     """With the gradients of every parameter, relative errors in the whole."""
     torch.manual_seed(0)

@@ -59,7 +59,7 @@ def forms(count: int, width: int, aligned: bool) -> tuple[Form, Form]:
     padded = max(32, _padded(width))
     how = {"padded": padded, "aligned": aligned and padded == width, "far": far(count)}
     hidden = Form(lags=16 if count <= 4096 else 32, warps=max(4, padded // 16), **how)
-    return hidden, Form(lags=64 if count <= 2048 else 128, warps=8, **how)
+    return hidden, Form(lags=64 if count <= 2048 or padded > 64 else 128, warps=8, **how)
 
 
 def far(count: int) -> bool:
@@ -92,8 +92,6 @@ def encode(
         return coefficients, units, norms
     hidden, of_channels = forms(count, width, inner.data_ptr() % 16 == last.data_ptr() % 16 == 0)
     stretches = triton.cdiv(count, of_channels.lags)
-    if of_channels.far:
-        stretches = 8 * triton.cdiv(stretches, 8)
     active = last.new_empty(stretches * of_channels.lags, hidden.padded)  # pairs of float16, as lanes read them
     kernel("hidden", hidden, last.device)(
         (triton.cdiv(count, hidden.lags),),

@@ -14,6 +14,7 @@ from triton.runtime.interpreter import interpreter_builder
 
 from mixers.ops.encoder import Lags, encode, encode_reference
 from mixers.ops.kernels import encoder
+from mixers.ops.kernels.program import compiled
 from mixers.toeplitz.decay import LearnedDecay
 from mixers.toeplitz.rpe import RelativePositionEncoder
 from tests.mixers.ops.emulator import EmulatedKernel
@@ -72,6 +73,18 @@ def test_hidden_numbers_of_any_size_have_their_gradients(size: float):
         assert (one - other).norm() <= 1e-4 * other.norm()
 
 
+@pytest.mark.parametrize("slope", [1e-8, 1e-13, 1e-16])
+def test_without_biases_small_slopes_count(slope: float):
+    """What the first layer gives is next to nothing then, and the next one makes it large."""
+    lags, parameters = drawn(20, 16, 2, 5)
+    inner = parameters[1].detach().clone()
+    inner[2 * 16**2 :] = 0
+    inner[-16:] = slope * torch.randn(16)
+    parameters = [parameters[0].detach(), inner, parameters[2].detach(), torch.zeros(5)]
+    exact = encode_reference(lags, 1.0, *(part.double() for part in parameters))
+    assert (encode(lags, 1.0, *parameters) - exact).norm() <= 1e-4 * exact.norm()
+
+
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_norms_that_are_infinite_leave_numbers():
     """As squares of hidden numbers of 1e20 are in float32."""
@@ -99,11 +112,11 @@ def memory_is_not_numbers():
 )
 def test_where_all_decays_are_zero_so_are_the_coefficients(slowest, first, count, width):
     """Lags from `first` on, of which some have decays above zero, or, where one is not below 1, all; of the channels,
-    one has slow decays, which are not among the first 16 and have some behind them."""
-    lags, parameters = Lags(count, first), drawn(1, width, 1, 35)[1]
-    rate = torch.full((35,), 3.0)
-    rate[20] = slowest
-    weight = torch.rand(count, 35)  # that gradients are no differences
+    one has slow decays, which is not in the first block of them."""
+    lags, parameters = Lags(count, first), drawn(1, width, 1, 140)[1]
+    rate = torch.full((140,), 3.0)
+    rate[130] = slowest
+    weight = torch.rand(count, 140)  # that gradients are no differences
     results = []
     for function, dtype in ((encode, torch.float32), (encode_reference, torch.float64)):
         leaves = [part.detach().to(dtype).requires_grad_() for part in (rate, *parameters[1:])]
@@ -160,6 +173,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from mixers.ops.kernels import encoder
+from mixers.ops.kernels.program import compiled
 
 def shared(kernel, target, warps, stages, **constants):
     kinds = dict.fromkeys(("divisor", "first", "step"), "fp32")
@@ -172,7 +186,7 @@ def shared(kernel, target, warps, stages, **constants):
     source = ASTSource(kernel, types, constexprs=given, attrs=aligned)
     return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages}).metadata.shared
 
-architecture, count, padded, roomy = json.loads(sys.argv[1])
+architecture, count, padded = json.loads(sys.argv[1])
 target = GPUTarget("cuda", architecture, 32)
 lags, channels = encoder.backward_tile(count, padded)
 summed = {"PADDED": padded, "LAGS": encoder.SUMMED, "FAR": True}
@@ -185,18 +199,21 @@ print(max(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "count", "padded", "roomy", "limit"),
-    [
-        (89, 40_000, 128, False, 99),
-        (80, 1000, 64, False, 99),
-        (90, 1000, 64, True, 227),
-        (90, 40_000, 64, True, 227),
-        (90, 40_000, 128, True, 227),
-    ],
+    ("architecture", "count", "padded", "limit"),
+    [(89, 40_000, 128, 99), (80, 1000, 64, 99), (90, 1000, 64, 227), (90, 40_000, 64, 227), (90, 40_000, 128, 227)],
 )
-def test_programs_have_the_memory_that_they_need(architecture, count, padded, roomy, limit):
-    """Compiled by triton for GPUs that may be absent; `limit` in KB."""
-    arguments = [sys.executable, "-c", COMPILE, json.dumps([architecture, count, padded, roomy])]
+def test_programs_have_the_memory_that_they_need(architecture, count, padded, limit):
+    """Those for gradients, compiled by triton for GPUs that may be absent; `limit` in KB."""
+    arguments = [sys.executable, "-c", COMPILE, json.dumps([architecture, count, padded])]
     done = subprocess.run(arguments, env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 1024 < int(done.stdout) <= 1024 * limit
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_89", "sm_90", "sm_120"])
+@pytest.mark.parametrize(("count", "width"), [(1, 3), (1, 64), (4096, 100), (5000, 64), (5000, 128)])
+def test_kernels_are_compiled_for_every_gpu(count: int, width: int, architecture: str):
+    """Which may be absent; what they need on chip, all of them have."""
+    for name, form in zip(("hidden", "channels"), encoder.forms(count, width, True), strict=True):
+        assert compiled(name, form.macros(name), architecture).code
+        assert form.block(name)[1] <= 48 * 1024

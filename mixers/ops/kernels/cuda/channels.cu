@@ -5,7 +5,7 @@ constexpr int THREADS = 32 * WARPS, FOURS = LAGS * PADDED / 4 / THREADS;  // of 
 
 INLINE uint4 tile(const word* row, const word* below) { return {row[0], below[0], row[1], below[1]}; }
 
-// V of 16 channels, and the scales of those that a lane has.
+// V of 16 channels, and what products with those that a lane has are to be multiplied by.
 INLINE Rows take(float (&scales)[2], const float* last, int channel, int channels, int width) {
     float fetched[2][EACH];
     Row row[2];
@@ -53,43 +53,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) channels(
     const float* rate, const uint4* active, const float* last, const float* last_bias, float* coefficients, int count,
     int width, int channels, float first, float step) {
     extern __shared__ __align__(128) char memory[];
-    SHARED int any;
-    const int blocks = (channels + 16 * WARPS - 1) / (16 * WARPS), turn = blockIdx.x / blocks;  // blocks of the same lags
-    const int stretches = (count + LAGS - 1) / LAGS, far_apart = (stretches + 7) / 8;
-    const int begin = LAGS * (FAR ? turn % 8 * far_apart + turn / 8 : turn);  // some write zeros while others compute
-    const int channel = 16 * (blockIdx.x % blocks * WARPS + warp()), end = min(begin + LAGS, count);
-    float offsets[2], rates[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int own = channel + 8 * r + eighth();
-        offsets[r] = own < channels ? last_bias[own] : 0;
-        rates[r] = own < channels ? rate[own] : 1e38f;
-    }
-    bool zeros = false;
+    SHARED float scratch[WARPS];
+    const int blocks = (channels + 16 * WARPS - 1) / (16 * WARPS), part = blockIdx.x % blocks * 16 * WARPS;
+    const int begin = blockIdx.x / blocks * LAGS, channel = part + 16 * warp();
     if (FAR) {
-        if (begin >= count) return;
-        float slowest = fminf(rates[0], rates[1]);
-        for (int other = 4; other < 32; other *= 2) slowest = fminf(slowest, __shfl_xor_sync(EVERY_LANE, slowest, other));
-        zeros = vanish(begin, slowest, count, first, step);
-        if (zeros) clear(coefficients, channel, channels, begin, end, count);
-        any = 0;
-        __syncthreads();
-        if (!zeros) any = 1;
-        __syncthreads();
-        if (!any) return;
+        const float rate_of_block = slowest(rate + part, min(channels - part, 16 * WARPS), scratch);
+        if (vanish(begin, rate_of_block, count, first, step))
+            return clear(coefficients, channel, channels, begin, min(begin + LAGS, count), count);
     }
     uint4 ahead[FOURS];
 #pragma unroll
     for (int i = 0; i < FOURS; i++) ahead[i] = __ldg(active + (long long)begin * PADDED / 4 + i * THREADS + threadIdx.x);
-    float scales[2];
+    float offsets[2], rates[2], scales[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int own = channel + 8 * r + eighth();
+        offsets[r] = own < channels ? last_bias[own] : 0;
+        rates[r] = own < channels ? -LOG2_E * rate[own] : 0;
+    }
     const Rows weights = take(scales, last, channel, channels, width);
 #pragma unroll
     for (int i = 0; i < FOURS; i++) ((uint4*)memory)[i * THREADS + threadIdx.x] = ahead[i];
     __syncthreads();
-    if (zeros) return;
     const bool whole = count % 2 == 0 && begin + LAGS <= count && channel + 16 <= channels;
     coefficients += (long long)(channel + eighth()) * count + begin + 2 * quarter();
-    rates[0] *= -LOG2_E, rates[1] *= -LOG2_E;
 #pragma unroll 2
     for (int row = 0; row < LAGS; row += 8) {
         const Sums sums = product(weights, read((const uint4*)memory + row * PADDED / 4));

@@ -69,7 +69,7 @@ INLINE uint4* operands(char* memory, int tile, int second) {
     return (uint4*)memory + (tile * 2 + second) * STEPS * 32;
 }
 
-INLINE float relu(float number) { return number < 0 ? 0 : number; }
+INLINE float relu(float number) { return number < 0 ? 0 : number; }  // what is no number stays none
 
 // u and n of the first `known` rows, where `share` is 1 / P, and ReLU(u) for the next layer; or, of the last one, for `channels`.
 template <bool LAST>
@@ -98,7 +98,7 @@ INLINE void normalise(const Hidden& h, const float (&squares)[LAGS][WARPS], floa
                 const bool there = row_of(t, r) < known;
                 store_two(units + row_of(t, r) * width + column, one, two, there && (ALIGNED || column < width),
                           there && (ALIGNED || column + 1 < width), ALIGNED);
-                split(pairs[0][r], pairs[1][r], relu(one), relu(two));
+                split(pairs[0][r], pairs[1][r], REST * relu(one), REST * relu(two));
             }
 #pragma unroll
             for (int second = 0; second < 2; second++)
@@ -134,17 +134,6 @@ INLINE void apply(Hidden& h, const Layer& layer, char* memory) {
     }
 }
 
-INLINE float slowest_of_block(const float* rate, int channels, float* scratch) {
-    float slowest = 1e38f;
-    for (int channel = threadIdx.x; channel < channels; channel += 32 * WARPS) slowest = fminf(slowest, rate[channel]);
-    for (int other = 16; other; other /= 2) slowest = fminf(slowest, __shfl_xor_sync(EVERY_LANE, slowest, other));
-    if (lane() == 0) scratch[warp()] = slowest;
-    __syncthreads();
-    for (int w = 0; w < WARPS; w++) slowest = fminf(slowest, scratch[w]);
-    __syncthreads();
-    return slowest;
-}
-
 // All u_l and n_l of the encoder, and ReLU(u_L) as `channels` reads it. A block takes LAGS lags through all layers.
 extern "C" __global__ void __launch_bounds__(32 * WARPS) hidden(
     const float* rate, const float* inner, float* units, float* norms, word* active, int count, int width, int layers,
@@ -152,7 +141,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) hidden(
     extern __shared__ __align__(128) char memory[];
     SHARED float squares[LAGS][WARPS];
     const int begin = blockIdx.x * LAGS, known = count - begin;
-    if (FAR && vanish(begin, slowest_of_block(rate, channels, squares[0]), count, first, step)) return;
+    if (FAR && vanish(begin, slowest(rate, channels, squares[0]), count, first, step)) return;
     const float *weights = inner, *biases = inner + layers * width * width;
     const float share = 1.0f / width;
     units += (long long)begin * width, norms += begin;

@@ -1,16 +1,19 @@
 // Products of float32 numbers on tensor cores, for the encoder's kernels.
 //
 // A number v / scale is held as two of float16, v_1 + v_2 / REST, and a product is v_1 w_1 + (v_1 w_2 + v_2 w_1) / REST:
-// some 22 bits. Scales are powers of two, one a row of parameters; ReLU(u) is below sqrt(P), and needs none. Either
-// operand is made of rows of PADDED numbers, of which a lane has a quarter, four of every 16: the order in which a product
-// adds is free, if both operands have the same.
+// some 22 bits. Scales are powers of two: one a row of parameters, and 1 / REST for ReLU(u), which is at most sqrt(P), and
+// rounded to 1e-14 where it is small. Either operand is made of rows of PADDED numbers, of which a lane has a quarter, four
+// of every 16: the order in which a product adds is free, if both operands have the same.
+//
+// Compiled with PADDED, LAGS (of a block, a part of 128), WARPS, ALIGNED (whether rows of parameters have PADDED numbers and
+// can be read four at a time) and FAR (whether there may be lags where all decays are zero).
 
 #pragma once
 #include "lanes.cuh"
 #include "scales.cuh"
 
 constexpr int EACH = PADDED / 4, WORDS = EACH / 2, STEPS = PADDED / 16;  // numbers of a row a lane, in pairs, in fours
-constexpr float REST = 2048;                                            // what float16 leaves becomes as large
+constexpr float REST = 2048;  // times what float16 leaves, which is as large then; ReLU(u) of P = 512 still fits
 
 INLINE int quarter() { return lane() % 4; }
 INLINE int eighth() { return lane() / 4; }
@@ -49,7 +52,7 @@ INLINE void fetch(float (&numbers)[EACH], const float* parameters, int row, int 
     }
 }
 
-// What was fetched, over its scale, which is returned.
+// What was fetched, over its scale. Returned is what a product with ReLU(u) is to be multiplied by.
 INLINE float scaled(Row& row, const float (&numbers)[EACH]) {
     float most = 0;
 #pragma unroll
@@ -60,7 +63,7 @@ INLINE float scaled(Row& row, const float (&numbers)[EACH]) {
 #pragma unroll
     for (int i = 0; i < WORDS; i++)
         split(row.first[i], row.second[i], numbers[2 * i] * factor, numbers[2 * i + 1] * factor);
-    return scale;
+    return scale / REST;
 }
 
 struct Sums {  // (16, 8): of two columns, in a row and in the 8th after it
@@ -95,10 +98,22 @@ INLINE void store_two(float* target, float one, float two, bool first, bool seco
     }
 }
 
+// Of decay rates, for a block whose threads all ask. `scratch` has a number a warp.
+INLINE float slowest(const float* rates, int count, float* scratch) {
+    float rate = 1e38f;
+    for (int i = threadIdx.x; i < count; i += 32 * WARPS) rate = fminf(rate, rates[i]);
+    for (int other = 16; other; other /= 2) rate = fminf(rate, __shfl_xor_sync(EVERY_LANE, rate, other));
+    if (lane() == 0) scratch[warp()] = rate;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) rate = fminf(rate, scratch[w]);
+    __syncthreads();
+    return rate;
+}
+
 // Whether lags from `begin` on, of `count`, are where decays of this rate and faster ones are zero in float32, as exp(-104)
 // is: by blocks of 128, and with more room than the kernels for gradients have, which read what these make.
-INLINE bool vanish(int begin, float slowest, int count, float first, float step) {
-    const float reach = 105 / fmaxf(slowest, 1e-30f);
+INLINE bool vanish(int begin, float rate, int count, float first, float step) {
+    const float reach = 105 / fmaxf(rate, 1e-30f);
     const int from = (int)fmaxf((-reach - first) / step, 0) / 128, to = (int)fminf((reach - first) / step, count) / 128;
     return begin / 128 < from || begin / 128 > to;
 }
