@@ -130,14 +130,17 @@ def away_from_kinks(rpe: RelativePositionEncoder, lags: torch.Tensor) -> torch.T
 
 
 @pytest.mark.parametrize("learned", [True, False])
-@pytest.mark.parametrize(("length", "width"), [(1, 64), (77, 128), (2048, 64), (3000, 40), (9000, 64), (9000, 100), (9000, 128)])
+@pytest.mark.parametrize(
+    ("length", "width"), [(1, 64), (77, 128), (2048, 64), (3000, 40), (9000, 64), (9000, 100), (9000, 128)]
+)
 def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, width: int, learned: bool):
     """With the gradients of every parameter, relative errors in the whole."""
     torch.manual_seed(0)
     mixer = build("tno", 300, causal=False, learn_decay=learned, decay=0.9, rpe_width=width)
     weight, results = torch.randn(2 * length - 1, 300), []
+    rpe = copy.deepcopy(mixer.operator.coefficients.rpe).double()
     with torch.no_grad():
-        away = away_from_kinks(copy.deepcopy(mixer.operator.coefficients.rpe).double(), torch.arange(1.0 - length, length).double())
+        away = away_from_kinks(rpe, torch.arange(1 - length, length).double())
     assert away.float().mean() > 0.9
     for device in ("cpu", "cuda"):
         module = copy.deepcopy(mixer).to(device)
