@@ -93,13 +93,15 @@ def encode(
     hidden, of_channels = forms(count, width, inner.data_ptr() % 16 == last.data_ptr() % 16 == 0)
     stretches = triton.cdiv(count, of_channels.lags)
     active = last.new_empty(stretches * of_channels.lags, hidden.padded)  # pairs of float16, as lanes read them
+    alive = last.new_empty(triton.cdiv(count, 128), dtype=torch.int32)
     kernel("hidden", hidden, last.device)(
         (triton.cdiv(count, hidden.lags),),
-        rate, inner, units, norms, active, count, width, len(units) - 1, channels, first, step, divisor,
+        rate, inner, units, norms, active, alive, coefficients,
+        count, width, len(units) - 1, channels, first, step, divisor,
     )  # fmt: skip
     kernel("channels", of_channels, last.device)(
         (stretches * triton.cdiv(channels, 16 * of_channels.warps),),
-        rate, active, last, last_bias, coefficients, count, width, channels, first, step,
+        rate, active, alive, last, last_bias, coefficients, count, width, channels, first, step,
     )  # fmt: skip
     return coefficients, units, norms
 

@@ -35,32 +35,15 @@ INLINE Row read(const uint4* eight) {
     return lags;
 }
 
-// Zeros at lags begin .. end of 16 channels.
-INLINE void clear(float* coefficients, int channel, int channels, int begin, int end, int count) {
-    for (int i = channel; i < min(channel + 16, channels); i++) {
-        float* const row = coefficients + (long long)i * count;
-        for (int lag = begin + 4 * lane(); lag < end; lag += 128)
-            if (count % 4 == 0)
-                *(float4*)(row + lag) = {0, 0, 0, 0};
-            else
-                for (int k = lag; k < min(lag + 4, end); k++) row[k] = 0;
-    }
-}
-
 // What the encoder's last layer and the decay make of ReLU(u_L), which `hidden` has left: a block takes LAGS lags, and 16
 // channels a warp.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) channels(
-    const float* rate, const uint4* active, const float* last, const float* last_bias, float* coefficients, int count,
-    int width, int channels, float first, float step) {
+    const float* rate, const uint4* active, const int* alive, const float* last, const float* last_bias,
+    float* coefficients, int count, int width, int channels, float first, float step) {
     extern __shared__ __align__(128) char memory[];
-    SHARED float scratch[WARPS];
-    const int blocks = (channels + 16 * WARPS - 1) / (16 * WARPS), part = blockIdx.x % blocks * 16 * WARPS;
-    const int begin = blockIdx.x / blocks * LAGS, channel = part + 16 * warp();
-    if (FAR) {
-        const float rate_of_block = slowest(rate + part, min(channels - part, 16 * WARPS), scratch);
-        if (vanish(begin, rate_of_block, count, first, step))
-            return clear(coefficients, channel, channels, begin, min(begin + LAGS, count), count);
-    }
+    const int blocks = (channels + 16 * WARPS - 1) / (16 * WARPS);  // of the same lags
+    const int begin = blockIdx.x / blocks * LAGS, channel = 16 * (blockIdx.x % blocks * WARPS + warp());
+    if (FAR && !alive[begin / 128]) return;
     uint4 ahead[FOURS];
 #pragma unroll
     for (int i = 0; i < FOURS; i++) ahead[i] = __ldg(active + (long long)begin * PADDED / 4 + i * THREADS + threadIdx.x);

@@ -134,14 +134,52 @@ INLINE void apply(Hidden& h, const Layer& layer, char* memory) {
     }
 }
 
-// All u_l and n_l of the encoder, and ReLU(u_L) as `channels` reads it. A block takes LAGS lags through all layers.
+// The slowest decay. All threads ask, and `scratch` has a number a warp.
+INLINE float slowest(const float* rates, int count, float* scratch) {
+    float rate = 1e38f;
+    for (int i = threadIdx.x; i < count; i += 32 * WARPS) rate = fminf(rate, rates[i]);
+    for (int other = 16; other; other /= 2) rate = fminf(rate, __shfl_xor_sync(EVERY_LANE, rate, other));
+    if (lane() == 0) scratch[warp()] = rate;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) rate = fminf(rate, scratch[w]);
+    __syncthreads();
+    return rate;
+}
+
+// Whether lags from `begin` on, of `count`, are where decays of this rate and faster ones are zero in float32, as exp(-104)
+// is: by blocks of 128, and with more room than the kernels for gradients have, which read what this one makes.
+INLINE bool vanish(int begin, float rate, int count, float first, float step) {
+    const float reach = 105 / fmaxf(rate, 1e-30f);
+    const int from = (int)fmaxf((-reach - first) / step, 0) / 128, to = (int)fminf((reach - first) / step, count) / 128;
+    return begin / 128 < from || begin / 128 > to;
+}
+
+// Zeros at lags begin .. end, at most 32, of all channels.
+INLINE void clear(float* coefficients, int channels, int begin, int end, int count) {
+    for (int channel = 4 * warp() + lane() / 8; channel < channels; channel += 4 * WARPS) {
+        float* const row = coefficients + (long long)channel * count;
+        const int lag = begin + lane() % 8 * 4;
+        if (count % 4 == 0 && lag < end)
+            *(float4*)(row + lag) = {0, 0, 0, 0};
+        else
+            for (int k = lag; k < min(lag + 4, end); k++) row[k] = 0;
+    }
+}
+
+// All u_l and n_l of the encoder, and ReLU(u_L) as `channels` reads it. A block takes LAGS lags through all layers. Where
+// all decays are zero, so are the coefficients: `alive` says where they are not, by 128 lags.
 extern "C" __global__ void __launch_bounds__(32 * WARPS) hidden(
-    const float* rate, const float* inner, float* units, float* norms, word* active, int count, int width, int layers,
-    int channels, float first, float step, float divisor) {
+    const float* rate, const float* inner, float* units, float* norms, word* active, int* alive, float* coefficients,
+    int count, int width, int layers, int channels, float first, float step, float divisor) {
     extern __shared__ __align__(128) char memory[];
     SHARED float squares[LAGS][WARPS];
     const int begin = blockIdx.x * LAGS, known = count - begin;
-    if (FAR && vanish(begin, slowest(rate, channels, squares[0]), count, first, step)) return;
+    if (FAR) {
+        const bool zeros = vanish(begin, slowest(rate, channels, squares[0]), count, first, step);
+        if (begin % 128 == 0 && threadIdx.x == 0) alive[begin / 128] = !zeros;
+        if (__any_sync(EVERY_LANE, zeros))  // all find the same, as the compiler knows now
+            return clear(coefficients, channels, begin, min(begin + LAGS, count), count);
+    }
     const float *weights = inner, *biases = inner + layers * width * width;
     const float share = 1.0f / width;
     units += (long long)begin * width, norms += begin;

@@ -6,7 +6,8 @@
 // of every 16: the order in which a product adds is free, if both operands have the same.
 //
 // Compiled with PADDED, LAGS (of a block, a part of 128), WARPS, ALIGNED (whether rows of parameters have PADDED numbers and
-// can be read four at a time) and FAR (whether there may be lags where all decays are zero).
+// can be read four at a time) and FAR (whether there may be lags where all decays are zero
+// in float32).
 
 #pragma once
 #include "lanes.cuh"
@@ -96,26 +97,6 @@ INLINE void store_two(float* target, float one, float two, bool first, bool seco
         if (first) target[0] = one;
         if (second) target[1] = two;
     }
-}
-
-// Of decay rates, for a block whose threads all ask. `scratch` has a number a warp.
-INLINE float slowest(const float* rates, int count, float* scratch) {
-    float rate = 1e38f;
-    for (int i = threadIdx.x; i < count; i += 32 * WARPS) rate = fminf(rate, rates[i]);
-    for (int other = 16; other; other /= 2) rate = fminf(rate, __shfl_xor_sync(EVERY_LANE, rate, other));
-    if (lane() == 0) scratch[warp()] = rate;
-    __syncthreads();
-    for (int w = 0; w < WARPS; w++) rate = fminf(rate, scratch[w]);
-    __syncthreads();
-    return rate;
-}
-
-// Whether lags from `begin` on, of `count`, are where decays of this rate and faster ones are zero in float32, as exp(-104)
-// is: by blocks of 128, and with more room than the kernels for gradients have, which read what these make.
-INLINE bool vanish(int begin, float rate, int count, float first, float step) {
-    const float reach = 105 / fmaxf(rate, 1e-30f);
-    const int from = (int)fmaxf((-reach - first) / step, 0) / 128, to = (int)fminf((reach - first) / step, count) / 128;
-    return begin / 128 < from || begin / 128 > to;
 }
 
 // Where words of ReLU(u) stand that a lane of `channels` reads: four steps' of an eight of lags, first or second ones.

@@ -143,6 +143,8 @@ inline word __reduce_max_sync(word, word value) {
 
 inline float __shfl_xor_sync(word, float value, int other) { return gather_lanes(value).of[threadIdx.x % 32 ^ other]; }
 
+inline bool __any_sync(word mask, bool value) { return __reduce_max_sync(mask, value); }
+
 inline float __shfl_sync(word, float value, int from) { return gather_lanes(value).of[from]; }
 
 inline word atomicMax(word* target, word value) {
