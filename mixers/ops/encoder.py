@@ -51,7 +51,7 @@ def inner_layers(numbers: int, width: int) -> int:
 
 
 def encode(lags: Lags, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor) -> Tensor:
-    """`encode_reference` in one kernel on a GPU, stored as (D, M), and its gradients in three; all in float32.
+    """`encode_reference` in two kernels on a GPU, stored as (D, M), and its gradients in three; all in float32.
 
     A second derivative is that of the reference.
     """

@@ -6,9 +6,9 @@
     the coefficients of lag k are (V ReLU(u_L) + c) exp(-|k| rate), for lags k = first + step m, m < M.
 
 A tile of lags goes through all inner layers on chip: separate operations would take longer to start than to run. All is
-float32: products forward are three of float16, as `rows.cuh` says in the folder `cuda`, where `hidden` and `channels`
-are, and backward six of bfloat16. Where all decays are zero in float32, as 0.99^k is for k > 10,400, so are the
-coefficients: there is nothing to compute.
+float32; products are three of float16 forward, whose limits `rows.cuh` names in the folder `cuda`, where `hidden` and
+`channels` are, and six of bfloat16 backward. Where all decays are zero in float32, as 0.99^k is for k > 10,400, so are
+the coefficients: there is nothing to compute.
 Shapes: M lags, P width (padded to a power of two, W, in the kernels), L layers, D channels. The inner parameters, and
 gradients by them, stand in one row: W_l (L, P, P), b_l (L + 1, P), w (P,); so do those by V (D, P) and c (D,).
 """
@@ -55,7 +55,11 @@ class Form:
 
 
 def forms(count: int, width: int, aligned: bool) -> tuple[Form, Form]:
-    """Of `hidden` and of `channels`, for parameters that begin at addresses which are `aligned`."""
+    """Of `hidden` and of `channels`, for parameters that begin at addresses which are `aligned`.
+
+    A block takes few lags where there are few, else most of a GPU would wait; what it does once, it does for more of
+    them where there are many. For wider layers, more would not stay in registers.
+    """
     padded = max(32, _padded(width))
     how = {"padded": padded, "aligned": aligned and padded == width, "far": far(count)}
     hidden = Form(lags=16 if count <= 4096 else 32, warps=max(4, padded // 16), **how)

@@ -2,6 +2,7 @@
 file, and triton's interpreter)."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def drawn(count: int, width: int, layers: int, channels: int):
     ("count", "width", "layers", "channels"),
     [
         *((1, 8, 1, 3), (31, 64, 6, 64), (32, 16, 2, 65), (33, 24, 3, 300), (80, 128, 1, 17), (66, 100, 2, 20)),
-        *((2100, 32, 1, 20), (2049, 9, 2, 3)),
+        *((2100, 32, 1, 20), (2049, 9, 2, 3), (70, 32, 0, 20)),
     ],
 )
 def test_it_is_the_reference_with_its_gradients(count, width, layers, channels, divisor):
@@ -94,6 +95,29 @@ def test_norms_that_are_infinite_leave_numbers():
     assert all(part.isfinite().all() for part in (y, *torch.autograd.grad(y.square().sum(), parameters)))
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_parameters_may_begin_anywhere(place: int):
+    """The inner ones, or the last, as part of others."""
+    lags, parameters = drawn(20, 32, 1, 20)
+    exact = encode_reference(lags, 1.0, *parameters)
+    part = parameters[place]
+    parameters[place] = torch.cat([torch.zeros(1), part.flatten()])[1:].view_as(part)
+    torch.testing.assert_close(encode(lags, 1.0, *parameters), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_the_largest_parameters_count_and_what_is_no_number_stays_none():
+    lags, parameters = drawn(20, 16, 2, 5)
+    rate, inner, last, last_bias = (part.detach() for part in parameters)
+    large = torch.full_like(last, 3e38)
+    large[:, 1:] = 0
+    exact = encode_reference(lags, 1.0, *(part.double() for part in (rate, inner, large, last_bias)))
+    found, exact = encode(lags, 1.0, rate, inner, large, last_bias), exact.float()
+    assert exact.isfinite().any()
+    torch.testing.assert_close(found[exact.isfinite()], exact[exact.isfinite()], rtol=1e-4, atol=1e-4)
+    inner[-1] = math.nan
+    assert encode(lags, 1.0, rate, inner, last, last_bias).isnan().all()
+
+
 @pytest.fixture
 def memory_is_not_numbers():
     """What `empty` gives is NaN."""
@@ -108,6 +132,7 @@ def memory_is_not_numbers():
     [
         *((1.0, 0, 4100, 8), (-0.0, 0, 4100, 8), (1.0, -4090, 4100, 8), (0.1, -4900, 4100, 8)),
         *((0.08, -2000, 4101, 64), (1.0, -2040, 4096, 32), (1.0, 0, 4099, 8)),
+        *((0.8124, 0, 4100, 8), (0.8124, -1535, 4100, 8)),  # 128 lags and next to nothing
     ],
 )
 def test_where_all_decays_are_zero_so_are_the_coefficients(slowest, first, count, width):
@@ -173,7 +198,6 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from mixers.ops.kernels import encoder
-from mixers.ops.kernels.program import compiled
 
 def shared(kernel, target, warps, stages, **constants):
     kinds = dict.fromkeys(("divisor", "first", "step"), "fp32")

@@ -63,8 +63,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) channels(
 #pragma unroll 2
     for (int row = 0; row < LAGS; row += 8) {
         const Sums sums = product(weights, read((const uint4*)memory + row * PADDED / 4));
-        const int place = begin + row + 2 * quarter();
-        const float lag = first + step * place;
+        const int at = begin + row + 2 * quarter();
+        const float lag = first + step * at;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float values[2];
@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) channels(
             }
             const bool there = whole || channel + 8 * r + eighth() < channels;
             store_two(coefficients + (long long)8 * r * count + row, values[0], values[1],
-                      there && (whole || place < count), there && place + 1 < count, whole);
+                      there && (whole || at < count), there && at + 1 < count, whole);
         }
     }
 }

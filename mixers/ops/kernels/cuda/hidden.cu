@@ -71,7 +71,8 @@ INLINE uint4* operands(char* memory, int tile, int second) {
 
 INLINE float relu(float number) { return number < 0 ? 0 : number; }  // what is no number stays none
 
-// u and n of the first `known` rows, where `share` is 1 / P, and ReLU(u) for the next layer; or, of the last one, for `channels`.
+// u and n of the first `known` rows, where `share` is 1 / P, and ReLU(u) for the next layer; or, of the last one, for
+// `channels`.
 template <bool LAST>
 INLINE void normalise(const Hidden& h, const float (&squares)[LAGS][WARPS], float* units, float* norms, int width,
                       float share, int known, char* memory, word* active) {
@@ -86,7 +87,7 @@ INLINE void normalise(const Hidden& h, const float (&squares)[LAGS][WARPS], floa
             for (int w = 0; w < WARPS; w++) sum += squares[row][w];
             const float norm = square_root(sum * share) + SMALLEST;
             factors[r] = reciprocal(norm);
-            if (row < known && threadIdx.x < 32 && quarter() == 0) norms[row] = norm;
+            if (row < known && warp() == 0 && quarter() == 0) norms[row] = norm;
         }
 #pragma unroll
         for (int o = 0; o < OWN; o++) {
@@ -147,11 +148,12 @@ INLINE float slowest(const float* rates, int count, float* scratch) {
 }
 
 // Whether lags from `begin` on, of `count`, are where decays of this rate and faster ones are zero in float32, as exp(-104)
-// is: by blocks of 128, and with more room than the kernels for gradients have, which read what this one makes.
+// is: by blocks of 128, and with more room than the kernels for gradients have, which read what this one makes, and whose
+// divisions are less exact.
 INLINE bool vanish(int begin, float rate, int count, float first, float step) {
     const float reach = 105 / fmaxf(rate, 1e-30f);
-    const int from = (int)fmaxf((-reach - first) / step, 0) / 128, to = (int)fminf((reach - first) / step, count) / 128;
-    return begin / 128 < from || begin / 128 > to;
+    const float from = (-reach - first) / step - 1, to = (reach - first) / step + 1;
+    return begin / 128 < (int)fmaxf(from, 0) / 128 || begin / 128 > (int)fminf(to, count) / 128;
 }
 
 // Zeros at lags begin .. end, at most 32, of all channels.
@@ -185,14 +187,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) hidden(
     units += (long long)begin * width, norms += begin;
     float fetched[OWN][EACH];
     Hidden h;
-    fetch_layer(fetched, weights, width);
+    if (layers) fetch_layer(fetched, weights, width);
     begin_with(h, biases + (layers + 1) * width, biases, width, first + step * begin, step, divisor);
 #pragma unroll 1
     for (int l = 1; l <= layers; l++) {
         Layer layer;
         put_squares(squares, h);
         take_layer(layer, fetched, biases + l * width, width);
-        if (l < layers) weights += width * width;  // else once more: reading takes no look
+        if (l < layers) weights += width * width;  // else they are fetched once more, so that there is no branch
         fetch_layer(fetched, weights, width);
         __syncthreads();
         normalise<false>(h, squares, units, norms, width, share, known, memory, active);

@@ -1,9 +1,9 @@
 // Products of float32 numbers on tensor cores, for the encoder's kernels.
 //
 // A number v / scale is held as two of float16, v_1 + v_2 / REST, and a product is v_1 w_1 + (v_1 w_2 + v_2 w_1) / REST:
-// some 22 bits. Scales are powers of two: one a row of parameters, and 1 / REST for ReLU(u), which is at most sqrt(P), and
-// rounded to 1e-14 where it is small. Either operand is made of rows of PADDED numbers, of which a lane has a quarter, four
-// of every 16: the order in which a product adds is free, if both operands have the same.
+// some 22 bits. Scales are powers of two: one a row of parameters, whose numbers are rounded to 1e-11 of its largest, and
+// 1 / REST for ReLU(u), which is at most sqrt(P), and rounded to 1e-14. Either operand is made of rows of PADDED numbers, of
+// which a lane has a quarter, four of every 16: the order in which a product adds is free, if both operands have the same.
 //
 // Compiled with PADDED, LAGS (of a block, a part of 128), WARPS, ALIGNED (whether rows of parameters have PADDED numbers and
 // can be read four at a time) and FAR (whether there may be lags where all decays are zero
@@ -33,7 +33,7 @@ INLINE void split(word& first, word& second, float one, float two) {
 }
 
 // A quarter of a row of parameters, of which there are `rows` of `width`, and zeros behind them. Where none is padded, the
-// last one stands for those that are missing: it takes no look.
+// last row stands for those that are missing, so that there is no branch; nobody uses it.
 INLINE void fetch(float (&numbers)[EACH], const float* parameters, int row, int rows, int width) {
     const float* const own = parameters + (long long)(ALIGNED ? min(row, rows - 1) : row) * width;
 #pragma unroll
@@ -89,13 +89,13 @@ INLINE Sums product(const Rows& a, const Row& b) {
     return sums;
 }
 
-// Two neighbours, of which either may be missing; or both at once, where they may be stored so.
-INLINE void store_two(float* target, float one, float two, bool first, bool second, bool together) {
+// Two neighbours, of which either may have no place; or both at once, where they may be stored so.
+INLINE void store_two(float* target, float one, float two, bool one_there, bool two_there, bool together) {
     if (together) {
-        if (first) *(float2*)target = {one, two};
+        if (one_there) *(float2*)target = {one, two};
     } else {
-        if (first) target[0] = one;
-        if (second) target[1] = two;
+        if (one_there) target[0] = one;
+        if (two_there) target[1] = two;
     }
 }
 

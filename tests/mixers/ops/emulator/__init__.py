@@ -32,6 +32,7 @@ class EmulatedKernel:
         values = [as_argument(part) for part in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         beyond = self.start(math.prod(grid), *self.block, pointers)
+        assert beyond >= 0, "threads wait for others of their block that have come to their end"
         assert not beyond, f"byte {beyond} of shared memory was written"
 
 

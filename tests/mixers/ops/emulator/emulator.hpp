@@ -95,12 +95,15 @@ static void resume(Thread& thread) {
     setcontext(&context);
 }
 
-static void run_block(int count) {
+// Whether all threads come to their end: none waits for others that have come to theirs.
+static bool run_block(int count) {
     std::vector<Thread> here(count);
     threads = &here;
     warps.assign(count / 32, Barrier());
     block = Barrier();
     for (bool left = true; left;) {
+        const int round = block.round;
+        bool moves = false;
         left = false;
         for (int w = 0; w < count / 32; w++) {
             const int warp = blockIdx.x % 2 ? count / 32 - 1 - w : w;
@@ -111,11 +114,14 @@ static void run_block(int count) {
                         threadIdx.x = i;
                         resume(here[i]);
                         left = true;
+                        moves |= here[i].done || !here[i].waits;
                         runs |= !here[i].done && !here[i].waits;
                     }
             }
         }
+        if (left && !moves && round == block.round) return false;
     }
+    return true;
 }
 
 // What the lanes of a warp give each other
@@ -262,7 +268,7 @@ static int start(void (*kernel)(A...), int blocks, int count, int shared, void**
     body = [=] { call(kernel, arguments, std::index_sequence_for<A...>()); };
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
         memset(memory, 0xff, sizeof(memory));  // as float16 it is not a number
-        run_block(count);
+        if (!run_block(count)) return -1;
         for (int i = shared; i < SHARED_BYTES; i++)
             if ((unsigned char)memory[i] != 0xff) return i;  // written beyond what the block was given
     }
