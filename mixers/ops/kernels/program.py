@@ -31,14 +31,14 @@ class Kernel:
         """Start it on the current stream. Numbers are passed as int or float, and tensors as pointers."""
         from cuda.core import Device, launch
 
-        passed = (part.data_ptr() if isinstance(part, Tensor) else _number(part) for part in arguments)
+        passed = (part.data_ptr() if isinstance(part, Tensor) else number(part) for part in arguments)
         with torch.cuda.device(self.device):
             Device(self.device.index).set_current()  # a thread of autograd's may not have used the device yet
             stream = _stream(torch.cuda.current_stream(self.device).cuda_stream, self.device)
             launch(stream, _config(grid, self.threads, self.shared), self.compiled, *passed)
 
 
-def _number(value: int | float) -> "ctypes.c_int | ctypes.c_float":
+def number(value: int | float) -> "ctypes.c_int | ctypes.c_float":
     """As kernels take it."""
     return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_int(value)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import mixers.ops.kernels
-from mixers.ops.kernels.program import Form
+from mixers.ops.kernels.program import Form, number
 
 SOURCES = Path(mixers.ops.kernels.__file__).parent / "cuda"
 HEADER = Path(__file__).parent / "emulator.hpp"
@@ -29,18 +29,11 @@ class EmulatedKernel:
         self.block = form.block(name)
 
     def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int | float) -> None:
-        values = [as_argument(part) for part in arguments]
+        values = [ctypes.c_void_p(part.data_ptr()) if isinstance(part, Tensor) else number(part) for part in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         beyond = self.start(math.prod(grid), *self.block, pointers)
         assert beyond >= 0, "threads wait for others of their block that have come to their end"
         assert not beyond, f"byte {beyond} of shared memory was written"
-
-
-def as_argument(part: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int | ctypes.c_float:
-    """As a kernel takes it."""
-    if isinstance(part, Tensor):
-        return ctypes.c_void_p(part.data_ptr())
-    return ctypes.c_float(part) if isinstance(part, float) else ctypes.c_int(part)
 
 
 @functools.cache
