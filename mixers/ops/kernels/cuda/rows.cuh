@@ -6,8 +6,7 @@
 // which a lane has a quarter, four of every 16: the order in which a product adds is free, if both operands have the same.
 //
 // Compiled with PADDED, LAGS (of a block, a part of 128), WARPS, ALIGNED (whether rows of parameters have PADDED numbers and
-// can be read four at a time) and FAR (whether there may be lags where all decays are zero
-// in float32).
+// can be read four at a time) and FAR (whether there may be lags where all decays are zero in float32).
 
 #pragma once
 #include "lanes.cuh"
