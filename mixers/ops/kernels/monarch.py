@@ -163,7 +163,7 @@ def spectrum(coefficients: Tensor, lowest: int, length: int, dtype: torch.dtype)
     form = Form(*sides(length), dtype, read_fours and lowest % 4 == 0)
     read = form.tables(coefficients.device)
     kernel("spectrum", form, coefficients.device)(
-        (channels,),
+        channels,
         coefficients, read.left, read.factors, read.right, values, scale, *coefficients.stride(), lags, lowest,
     )  # fmt: skip
     return values, scale
@@ -185,7 +185,7 @@ def product(values: Tensor, scale: Tensor, x: Tensor, transposed: bool, silu: bo
     form = _form_of(values, x.dtype, _aligned(x), wide)
     read = form.tables(x.device)
     kernel("product", form, x.device)(
-        (channels * -(-batch // form.sequences),),
+        channels * -(-batch // form.sequences),
         x, values, scale, read.left, read.back, read.factors, read.right, y, batch, length, transposed, silu,
     )  # fmt: skip
     return y
@@ -217,7 +217,7 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Te
     parts = 1 + (lowest < 0)
     if batch == 1 and form.sequences == 1:  # no block of columns is shared
         kernel("single", form, x.device)(
-            (channels * parts,),
+            channels * parts,
             x, dy, read.left, read.back, read.factors, read.right, dt, length, dt.shape[1], lowest, silu,
         )  # fmt: skip
         return dt
@@ -225,11 +225,11 @@ def gradient(dy: Tensor, x: Tensor, lowest: int, highest: int, silu: bool) -> Te
     sums = x.new_empty(channels, tiles, chunks, 2, 32, 4, 2, dtype=torch.float16)
     sizes = x.new_empty(channels, tiles, dtype=torch.float32)
     kernel("correlate", form, x.device)(
-        (channels * form.correlate_blocks,),
+        channels * form.correlate_blocks,
         x, dy, read.left, read.factors, read.right, sums, sizes, batch, length, silu,
     )  # fmt: skip
     kernel("restore", form, x.device)(
-        (channels * parts,),
+        channels * parts,
         sums, sizes, read.back, read.factors, read.right, dt, dt.shape[1], lowest,
     )  # fmt: skip
     return dt

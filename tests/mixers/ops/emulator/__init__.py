@@ -3,7 +3,7 @@
 import ctypes
 import functools
 import hashlib
-import math
+import mmap
 import os
 import platform
 import subprocess
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import mixers.ops.kernels
-from mixers.ops.kernels.program import Form, number
+from mixers.ops.kernels.program import Argument, Form, addresses, values
 
 SOURCES = Path(mixers.ops.kernels.__file__).parent / "cuda"
 HEADER = Path(__file__).parent / "emulator.hpp"
@@ -28,12 +28,41 @@ class EmulatedKernel:
         self.start = library(name, form).start_kernel
         self.block = form.block(name)
 
-    def __call__(self, grid: tuple[int, ...], *arguments: Tensor | int | float) -> None:
-        values = [ctypes.c_void_p(part.data_ptr()) if isinstance(part, Tensor) else number(part) for part in arguments]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        beyond = self.start(math.prod(grid), *self.block, pointers)
+    def __call__(self, blocks: int, *arguments: Argument) -> None:
+        tensors = [part for part in arguments if isinstance(part, Tensor)]
+        tensors += [part for parts in arguments if isinstance(parts, list) for part in parts]
+        copies = {id(tensor): fenced(tensor) for tensor in tensors}
+        passed = values(replaced(part, copies) for part in arguments)
+        beyond = self.start(blocks, *self.block, addresses(passed))
         assert beyond >= 0, "threads wait for others of their block that have come to their end"
         assert not beyond, f"byte {beyond} of shared memory was written"
+        for tensor in tensors:
+            ctypes.memmove(tensor.data_ptr(), copies[id(tensor)].data_ptr(), copies[id(tensor)].numel())
+
+
+def replaced(argument: Argument, copies: dict[int, Tensor]) -> Argument:
+    if isinstance(argument, Tensor):
+        return copies[id(argument)]
+    return [copies[id(part)] for part in argument] if isinstance(argument, list) else argument
+
+
+def fenced(tensor: Tensor) -> Tensor:
+    """A copy of its bytes behind which nobody may read or write; who does, ends the process. It begins as many bytes
+    after a multiple of 16 as the tensor does."""
+    count = tensor.element_size() * (
+        1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    )
+    if tensor.numel() == 0:
+        return tensor
+    page = mmap.PAGESIZE
+    end = page * (2 + count // page)
+    memory = mmap.mmap(-1, end + page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + end), page, 0) == 0
+    begin = end - count - (end - count - tensor.data_ptr()) % 16
+    copy = torch.frombuffer(memory, dtype=torch.uint8, offset=begin, count=count)
+    ctypes.memmove(copy.data_ptr(), tensor.data_ptr(), count)
+    return copy
 
 
 @functools.cache

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #define SHARED static
 #define __global__
 #define __shared__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
@@ -36,7 +38,7 @@ struct alignas(8) float2 {
 };
 struct {
     int x;
-} threadIdx, blockIdx;
+} threadIdx, blockIdx, gridDim;
 
 constexpr int SHARED_BYTES = 227 * 1024;
 alignas(128) char memory[SHARED_BYTES];
@@ -44,8 +46,10 @@ extern char kept[SHARED_BYTES] __attribute__((alias("memory")));
 
 // Threads
 
+constexpr int STACK = 1 << 18;
+
 struct Thread {
-    std::vector<char> stack = std::vector<char>(1 << 18);
+    char* stack;
     jmp_buf place;
     bool begun = false, done = false, waits = false;  // at __syncthreads
 };
@@ -89,15 +93,18 @@ static void resume(Thread& thread) {
     thread.begun = true;
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = thread.stack.data();
-    context.uc_stack.ss_size = thread.stack.size();
+    context.uc_stack.ss_sp = thread.stack;
+    context.uc_stack.ss_size = STACK;
     makecontext(&context, enter, 0);
     setcontext(&context);
 }
 
 // Whether all threads come to their end: none waits for others that have come to theirs.
 static bool run_block(int count) {
+    static std::vector<std::unique_ptr<char[]>> stacks;  // of all blocks, in turn
+    while ((int)stacks.size() < count) stacks.emplace_back(new char[STACK]);
     std::vector<Thread> here(count);
+    for (int i = 0; i < count; i++) here[i].stack = stacks[i].get();
     threads = &here;
     warps.assign(count / 32, Barrier());
     block = Barrier();
@@ -166,6 +173,7 @@ inline float __fdividef(float a, float b) { return std::fabs(b) > 0x1p126f ? 0 *
 
 inline float square_root(float value) { return std::sqrt(value); }
 inline float reciprocal(float value) { return 1 / value; }
+inline float relu(float number) { return number < 0 ? 0 : number; }
 inline float power(float exponent) { return std::exp2(exponent); }
 
 inline void prefetch(const void*) {}
@@ -187,6 +195,7 @@ inline float __uint_as_float(word value) { return bits<float>(value); }
 inline word __float_as_uint(float value) { return bits<word>(value); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline word min(word a, word b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
 inline word max(word a, word b) { return a > b ? a : b; }
 
 inline float widen(half value) { return (float)bits<_Float16>(value); }
@@ -232,6 +241,17 @@ inline void multiply(word& sum_0, word& sum_1, uint4 a, word b0, word b1) {
     multiply(sums, a, b0, b1);
 }
 
+inline void multiply_tf32(float (&sums)[4], uint4 a, word b0, word b1) {
+    const Lanes<Operands>& lanes = gather_lanes(Operands{{a.x, a.y, a.z, a.w}, {b0, b1}});
+    const int row = threadIdx.x % 32 / 4, column = 2 * (threadIdx.x % 4);
+    for (int entry = 0; entry < 4; entry++)
+        for (int k = 0; k < 8; k++) {
+            const word left = lanes.of[4 * row + k % 4].a[2 * (k / 4) + entry / 2];
+            const word right = lanes.of[4 * (column + entry % 2) + k % 4].b[k / 4];
+            sums[entry] += bits<float>(left & 0xffffe000) * bits<float>(right & 0xffffe000);
+        }
+}
+
 // Two float16 at once
 
 inline word add(word a, word b) { return pack(part(a, 0) + part(b, 0), part(a, 1) + part(b, 1)); }
@@ -266,6 +286,7 @@ static void call(void (*kernel)(A...), void** arguments, std::index_sequence<I..
 template <class... A>
 static int start(void (*kernel)(A...), int blocks, int count, int shared, void** arguments) {
     body = [=] { call(kernel, arguments, std::index_sequence_for<A...>()); };
+    gridDim.x = blocks;
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
         memset(memory, 0xff, sizeof(memory));  // as float16 it is not a number
         if (!run_block(count)) return -1;
