@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixers.ops.encoder import Lags, encode
+from mixers.ops.encoder import Lags, encode, row, split
 from mixers.ops.precision import wide, without_autocast
 from mixers.toeplitz.choices import ACTIVATIONS, NORMS, choose
 from mixers.toeplitz.decay import Decay
@@ -103,10 +103,16 @@ class RelativePositionEncoder(nn.Module):
     def _fused(self, lags: Lags, length: int, decay: Decay | None) -> Tensor:
         """The same by kernels: layer by layer, a GPU would mostly wait."""
         first, *inner, last = cast("list[nn.Linear]", list(self.linears))
-        parts = *(linear.weight for linear in inner), *(linear.bias for linear in (first, *inner)), first.weight
+        parts = [
+            *(linear.weight for linear in inner),
+            *(linear.bias for linear in (first, *inner)),
+            first.weight.flatten(),
+        ]
+        if first.weight.dtype != torch.float32:
+            parts = split(row(parts).float(), parts)  # one step instead of many
         rate = torch.zeros_like(last.bias) if decay is None else decay.rates(torch.float32)
         divisor = float(max(length, 1)) if self.features is normalised else 1.0
-        parameters = rate, torch.cat([part.flatten() for part in parts]), last.weight, last.bias
+        parameters = rate, last.weight, last.bias, *parts
         return encode(lags, divisor, *(part.float().contiguous() for part in parameters))
 
 

@@ -39,8 +39,8 @@ def products(dtype: torch.dtype, batch: int, length: int, channels: int, lowest:
 
 def coefficients(channels: int, width: int, layers: int) -> None:
     rate = torch.full((channels,), 0.01, device="cuda")
-    shapes = (layers * width**2 + (layers + 2) * width,), (channels, width), (channels,)
-    inner, last, last_bias = (torch.randn(shape, device="cuda") for shape in shapes)
+    shapes = (channels, width), (channels,), *[(width, width)] * layers, *[(width,)] * (layers + 2)
+    last, last_bias, *inner = (torch.randn(shape, device="cuda") for shape in shapes)
     for count, first in ((155, -77.0), (3000, 0.0), (13_000, -1000.0)):  # the last beyond where decays are zero
         found, *known = encoder.encode(count, first, 1.0, 1.0, rate, inner, last, last_bias)
         encoder.gradients(torch.randn_like(found), first, 1.0, 1.0, rate, inner, last, *known)
@@ -51,7 +51,7 @@ def main() -> None:
         for batch, length, channels in SHAPES:
             for lowest in (0, 1 - length):
                 products(dtype, batch, length, channels, lowest)
-    for channels, width, layers in ((37, 30, 3), (130, 64, 6), (3, 128, 1)):
+    for channels, width, layers in ((37, 30, 3), (130, 64, 6), (3, 128, 1), (20, 32, 0)):
         coefficients(channels, width, layers)
     u, x = torch.randn(2, 1001, device="cuda")
     gate.gradients(gate.gate(u, x), u, x)

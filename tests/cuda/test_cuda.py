@@ -15,6 +15,8 @@ from experiments.train import Trainer
 from mixers import build, card, names
 from mixers.ops.attention import attention, attention_backend, xformers_works
 from mixers.ops.gate import halves_in_one_pass, one_pass, silu_gate, silu_gate_halves
+from mixers.ops.kernels.encoder import forms
+from mixers.ops.kernels.program import kernel
 from mixers.ops.toeplitz import prepare, toeplitz_matmul
 from mixers.toeplitz.rpe import RelativePositionEncoder
 from tasks.byte_model import ByteModel
@@ -149,6 +151,13 @@ def test_coefficients_by_kernels_are_those_of_the_cpu(length: int, width: int, l
         results.append([part.detach().double().cpu() for part in (coefficients, *gradients)])
     for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+def test_a_kernel_that_cannot_start_says_so():
+    numbers = torch.zeros(64, device="cuda")
+    channels = kernel("channels", forms(1, 32, 1, True)["channels"], numbers.device)
+    with pytest.raises(RuntimeError, match="channels did not start: CUDA_ERROR_INVALID_VALUE"):
+        channels(0, *[numbers] * 6, 1, 32, 1, 0.0, 1.0)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 6e-3)])

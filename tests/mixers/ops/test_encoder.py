@@ -1,21 +1,18 @@
 """The fused relative position encoder is its definition, with first and second derivatives (by the emulator beside this
-file, and triton's interpreter)."""
+file)."""
 
-import json
 import math
-import os
-import subprocess
-import sys
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from triton.runtime.interpreter import interpreter_builder
 
-from mixers.ops.encoder import Lags, encode, encode_reference
+from mixers.ops import encoder as operations
+from mixers.ops.encoder import Lags
 from mixers.ops.kernels import encoder
-from mixers.ops.kernels.program import compiled
+from mixers.ops.kernels.program import compiled, values
 from mixers.toeplitz.decay import LearnedDecay
 from mixers.toeplitz.rpe import RelativePositionEncoder
 from tests.mixers.ops.emulator import EmulatedKernel
@@ -26,12 +23,21 @@ def emulated(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(encoder, "kernel", EmulatedKernel)
 
 
-@pytest.fixture(autouse=True)
-def names_of_precisions(monkeypatch: pytest.MonkeyPatch):
-    """The interpreter knows fewer than GPUs do; to it they are all float32."""
-    known = interpreter_builder.options.allowed_dot_input_precisions
-    options = replace(interpreter_builder.options, allowed_dot_input_precisions=(*known, "bf16x6"))
-    monkeypatch.setattr(interpreter_builder, "options", options)
+def of_one_row(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """It, given the inner parameters in one row."""
+
+    def given(lags: Lags, divisor: float, rate: Tensor, inner: Tensor, last: Tensor, last_bias: Tensor) -> Tensor:
+        width = last.shape[1]
+        layers = (len(inner) - 2 * width) // (width**2 + width)
+        shapes = [*[(width, width)] * layers, *[(width,)] * (layers + 2)]
+        parts = inner.split([math.prod(shape) for shape in shapes])
+        inner = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return function(lags, divisor, rate, last, last_bias, *inner)
+
+    return given
+
+
+encode, encode_reference = of_one_row(operations.encode), of_one_row(operations.encode_reference)
 
 
 def drawn(count: int, width: int, layers: int, channels: int):
@@ -44,7 +50,7 @@ def drawn(count: int, width: int, layers: int, channels: int):
 
 SMALL = (
     *((1, 8, 1, 3), (31, 64, 6, 64), (32, 16, 2, 65), (33, 24, 3, 300), (80, 128, 1, 17), (66, 100, 2, 20)),
-    (70, 32, 0, 20),
+    *((70, 32, 0, 20), (129, 33, 1, 9), (5, 3, 1, 3)),
 )
 
 
@@ -74,6 +80,15 @@ def test_hidden_numbers_of_any_size_have_their_gradients(size: float):
         results.append((y, *torch.autograd.grad(y.square().sum(), leaves)))
     for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_gradients_of_any_size_have_their_gradients(size: float):
+    lags, parameters = drawn(33, 24, 3, 300)
+    weight = size * torch.randn(33, 300)
+    gradients = (torch.autograd.grad(f(lags, 1.0, *parameters), parameters, weight) for f in (encode, encode_reference))
+    for one, other in zip(*gradients, strict=True):
+        assert ((one - other) / size).norm() <= 1e-5 * (other / size).norm()
 
 
 @pytest.mark.parametrize("slope", [1e-8, 1e-13, 1e-16])
@@ -107,6 +122,31 @@ def test_parameters_may_begin_anywhere(place: int):
     torch.testing.assert_close(encode(lags, 1.0, *parameters), exact, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_each_layer_may_begin_anywhere(layer: int):
+    torch.manual_seed(0)
+    rate, last, last_bias = 0.1 * torch.rand(20), torch.randn(20, 32), torch.randn(20)
+    inner = [*torch.randn(2, 32, 32), *torch.randn(4, 32)]
+    exact = operations.encode_reference(Lags(31), 1.0, rate, last, last_bias, *inner)
+    inner[layer] = torch.cat([torch.zeros(1), inner[layer].flatten()])[1:].view(32, 32)
+    found = operations.encode(Lags(31), 1.0, rate, last, last_bias, *inner)
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_parameters_have_their_gradients_wherever_they_begin(place: int):
+    """V, c or W_1."""
+    torch.manual_seed(0)
+    parts = [torch.randn(20, 32), torch.randn(20), torch.randn(32, 32), *torch.randn(3, 32)]
+    parts[place] = torch.cat([torch.zeros(1), parts[place].flatten()])[1:].view_as(parts[place])
+    leaves, results = [part.requires_grad_() for part in parts], []
+    for function in (operations.encode, operations.encode_reference):
+        y = function(Lags(31), 1.0, 0.1 * torch.ones(20), *leaves)
+        results.append(torch.autograd.grad(y.square().sum(), leaves))
+    for one, other in zip(*results, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
+
+
 def test_the_largest_parameters_count_and_what_is_no_number_stays_none():
     lags, parameters = drawn(20, 16, 2, 5)
     rate, inner, last, last_bias = (part.detach() for part in parameters)
@@ -118,6 +158,14 @@ def test_the_largest_parameters_count_and_what_is_no_number_stays_none():
     torch.testing.assert_close(found[seen], exact[seen], rtol=1e-4, atol=1e-4)
     inner[-1] = math.nan
     assert encode(lags, 1.0, rate, inner, last, last_bias).isnan().all()
+
+
+def test_gradients_of_what_is_no_number_are_none():
+    lags, (rate, inner, last, last_bias) = drawn(20, 16, 2, 5)
+    with torch.no_grad():
+        inner[-1] = math.nan
+    y = encode(lags, 1.0, rate, inner, last, last_bias)
+    assert all(part.isnan().all() for part in torch.autograd.grad(y.sum(), (inner, last)))
 
 
 @pytest.fixture
@@ -190,12 +238,25 @@ def test_the_module_means_the_same_by_it(inputs: str, decay: LearnedDecay | None
     torch.testing.assert_close(module._fused(lags, 41, decay), module(lags, 41, decay), rtol=1e-4, atol=1e-5)
 
 
+def test_a_module_of_bfloat16_means_its_float32_numbers():
+    torch.manual_seed(0)
+    module, lags = RelativePositionEncoder(5, width=24, layers=3).bfloat16(), Lags(81, -40)
+    found, exact = module._fused(lags, 41, None), module.float()._fused(lags, 41, None)
+    assert torch.equal(found, exact)
+
+
 def test_no_lags_have_no_coefficients():
     parameters = drawn(3, 16, 2, 5)[1]
     coefficients = encode(Lags(0), 1.0, *parameters)
     assert coefficients.shape == (0, 5)
     coefficients.sum().backward()
     assert not any(part.grad.any() for part in parameters)
+
+
+def test_kernels_take_numbers_of_32_bits():
+    assert [part.value for part in values([2**31 - 1, -(2**31)])] == [2**31 - 1, -(2**31)]
+    with pytest.raises(ValueError, match="32 bits, and 2,147,483,648 has more"):
+        values([2**31])
 
 
 def test_operations_are_counted_once():
@@ -205,54 +266,12 @@ def test_operations_are_counted_once():
     assert counter.get_total_flops() == 3 * 2 * 20 * 16 * (2 * 16 + 5)  # forward and two gradients
 
 
-COMPILE = """
-import json, sys
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from mixers.ops.kernels import encoder
-
-def shared(kernel, target, warps, stages, **constants):
-    kinds = dict.fromkeys(("divisor", "first", "step"), "fp32")
-    kinds |= dict.fromkeys(("count", "width", "layers", "channels"), "i32")
-    names = kernel.arg_names
-    types = {name: "constexpr" if name in constants else kinds.get(name, "*fp32") for name in names}
-    given = {(names.index(name),): value for name, value in constants.items()}
-    others = [place for place, name in enumerate(names) if types[name] in ("*fp32", "i32")]
-    aligned = {(place,): [["tt.divisibility", 16]] for place in others}
-    source = ASTSource(kernel, types, constexprs=given, attrs=aligned)
-    return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages}).metadata.shared
-
-architecture, count, padded = json.loads(sys.argv[1])
-target = GPUTarget("cuda", architecture, 32)
-lags, channels = encoder.backward_tile(count, padded)
-summed = {"PADDED": padded, "LAGS": encoder.SUMMED, "FAR": True}
-print(max(
-    shared(encoder._gradients, target, 4, 1, PADDED=padded, LAGS=lags, CHANNELS=channels, FAR=True),
-    shared(encoder._inner_gradients, target, 4, 1, **summed),
-    shared(encoder._last_gradients, target, 4, 1, **summed, CHANNELS=encoder.SUMMED),
-))
-"""
-
-
-@pytest.mark.parametrize(
-    ("architecture", "count", "padded", "limit"),
-    [(89, 40_000, 128, 99), (80, 1000, 64, 99), (90, 1000, 64, 227), (90, 40_000, 64, 227), (90, 40_000, 128, 227)],
-)
-def test_programs_have_the_memory_that_they_need(architecture, count, padded, limit):
-    """Those for gradients, compiled by triton for GPUs that may be absent; `limit` in KB."""
-    arguments = [sys.executable, "-c", COMPILE, json.dumps([architecture, count, padded])]
-    done = subprocess.run(arguments, env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 1024 < int(done.stdout) <= 1024 * limit
-
-
 @pytest.mark.parametrize(
     ("count", "width", "architecture"),
     [(1, 3, "sm_80"), (1, 64, "sm_120"), (4096, 100, "sm_89"), (5000, 64, "sm_90"), (5000, 128, "sm_80")],
 )
 def test_kernels_are_compiled_for_every_gpu(count: int, width: int, architecture: str):
     """Which may be absent; what they need on chip, all of them have."""
-    for name, form in zip(("hidden", "channels"), encoder.forms(count, width, True), strict=True):
+    for name, form in encoder.forms(count, width, 6, True).items():
         assert compiled(name, form.macros(name), architecture).code
         assert form.block(name)[1] <= 48 * 1024

@@ -1,7 +1,6 @@
 #include "rows.cuh"
 
-constexpr float LOG2_E = 1.44269504f;
-constexpr int THREADS = 32 * WARPS, FOURS = LAGS * PADDED / 4 / THREADS;  // of words of ReLU(u_L), a thread
+constexpr int THREADS = 32 * WARPS, FOURS = ROWS * PADDED / 4 / THREADS;  // of words of ReLU(u_L), a thread
 
 INLINE uint4 tile(const word* row, const word* below) { return {row[0], below[0], row[1], below[1]}; }
 
@@ -35,14 +34,14 @@ INLINE Row read(const uint4* eight) {
     return lags;
 }
 
-// What the encoder's last layer and the decay make of ReLU(u_L), which `hidden` has left: a block takes LAGS lags, and 16
+// What the encoder's last layer and the decay make of ReLU(u_L), which `hidden` has left: a block takes ROWS lags, and 16
 // channels a warp.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) channels(
     const float* rate, const uint4* active, const int* alive, const float* last, const float* last_bias,
     float* coefficients, int count, int width, int channels, float first, float step) {
     extern __shared__ __align__(128) char memory[];
     const int blocks = (channels + 16 * WARPS - 1) / (16 * WARPS);  // of the same lags
-    const int begin = blockIdx.x / blocks * LAGS, channel = 16 * (blockIdx.x % blocks * WARPS + warp());
+    const int begin = blockIdx.x / blocks * ROWS, channel = 16 * (blockIdx.x % blocks * WARPS + warp());
     if (FAR && !alive[begin / 128]) return;
     uint4 ahead[FOURS];
 #pragma unroll
@@ -58,10 +57,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) channels(
 #pragma unroll
     for (int i = 0; i < FOURS; i++) ((uint4*)memory)[i * THREADS + threadIdx.x] = ahead[i];
     __syncthreads();
-    const bool whole = count % 2 == 0 && begin + LAGS <= count && channel + 16 <= channels;
+    const bool whole = count % 2 == 0 && begin + ROWS <= count && channel + 16 <= channels;
     coefficients += (long long)(channel + eighth()) * count + begin + 2 * quarter();
 #pragma unroll 2
-    for (int row = 0; row < LAGS; row += 8) {
+    for (int row = 0; row < ROWS; row += 8) {
         const Sums sums = product(weights, read((const uint4*)memory + row * PADDED / 4));
         const int at = begin + row + 2 * quarter();
         const float lag = first + step * at;

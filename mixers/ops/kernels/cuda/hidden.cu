@@ -1,12 +1,5 @@
+#include "layers.cuh"
 #include "rows.cuh"
-
-constexpr int TILES = LAGS / 16, OWN = PADDED / 8 / WARPS;  // of lags; eights of a layer's columns that a warp has
-constexpr float SMALLEST = 1e-8f;                           // that n begins with
-
-typedef float Hidden[OWN][TILES][4];  // h_l: of two columns, in a row and in the 8th after it
-
-INLINE int column_of(int own) { return 8 * (own * WARPS + warp()) + 2 * quarter(); }
-INLINE int row_of(int tile, int below) { return 16 * tile + 8 * below + eighth(); }
 
 struct Layer {
     Row weights[OWN];
@@ -48,33 +41,15 @@ INLINE void begin_with(Hidden& h, const float* slopes, const float* biases, int 
         }
 }
 
-// Each warp's part of the sums of squares.
-INLINE void put_squares(float (&squares)[LAGS][WARPS], const Hidden& h) {
-#pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float sum = 0;
-#pragma unroll
-            for (int o = 0; o < OWN; o++)
-                sum += h[o][t][2 * r] * h[o][t][2 * r] + h[o][t][2 * r + 1] * h[o][t][2 * r + 1];
-            sum += __shfl_xor_sync(EVERY_LANE, sum, 1);
-            sum += __shfl_xor_sync(EVERY_LANE, sum, 2);
-            if (quarter() == 0) squares[row_of(t, r)][warp()] = sum;
-        }
-}
-
 // ReLU(u) in shared memory, as lanes read it: by tiles of lags, first and second words, and steps.
 INLINE uint4* operands(char* memory, int tile, int second) {
     return (uint4*)memory + (tile * 2 + second) * STEPS * 32;
 }
 
-INLINE float relu(float number) { return number < 0 ? 0 : number; }  // what is no number stays none
-
 // u and n of the first `known` rows, where `share` is 1 / P, and ReLU(u) for the next layer; or, of the last one, for
 // `channels`.
 template <bool LAST>
-INLINE void normalise(const Hidden& h, const float (&squares)[LAGS][WARPS], float* units, float* norms, int width,
+INLINE void normalise(const Hidden& h, const float (&squares)[ROWS][WARPS], float* units, float* norms, int width,
                       float share, int known, char* memory, word* active) {
 #pragma unroll
     for (int t = 0; t < TILES; t++) {
@@ -82,10 +57,7 @@ INLINE void normalise(const Hidden& h, const float (&squares)[LAGS][WARPS], floa
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const int row = row_of(t, r);
-            float sum = 0;
-#pragma unroll
-            for (int w = 0; w < WARPS; w++) sum += squares[row][w];
-            const float norm = square_root(sum * share) + SMALLEST;
+            const float norm = square_root(product_of(squares, row) * share) + SMALLEST;
             factors[r] = reciprocal(norm);
             if (row < known && warp() == 0 && quarter() == 0) norms[row] = norm;
         }
@@ -148,8 +120,7 @@ INLINE float slowest(const float* rates, int count, float* scratch) {
 }
 
 // Whether lags from `begin` on, of `count`, are where decays of this rate and faster ones are zero in float32, as exp(-104)
-// is: by blocks of 128, and with more room than the kernels for gradients have, which read what this one makes, and whose
-// divisions are less exact.
+// is: by blocks of 128.
 INLINE bool vanish(int begin, float rate, int count, float first, float step) {
     const float reach = 105 / fmaxf(rate, 1e-30f);
     const float from = (-reach - first) / step - 1, to = (reach - first) / step + 1;
@@ -168,41 +139,42 @@ INLINE void clear(float* coefficients, int channels, int begin, int end, int cou
     }
 }
 
-// All u_l and n_l of the encoder, and ReLU(u_L) as `channels` reads it. A block takes LAGS lags through all layers. Where
+// All u_l and n_l of the encoder, and ReLU(u_L) as `channels` reads it. A block takes ROWS lags through all layers. Where
 // all decays are zero, so are the coefficients: `alive` says where they are not, by 128 lags.
 extern "C" __global__ void __launch_bounds__(32 * WARPS) hidden(
-    const float* rate, const float* inner, float* units, float* norms, word* active, int* alive, float* coefficients,
-    int count, int width, int layers, int channels, float first, float step, float divisor) {
+    const float* rate, const __grid_constant__ Inner inner, const float* last, float* units, float* norms, word* active,
+    int* alive, float* coefficients, int count, int width, int channels, float first, float step, float divisor) {
     extern __shared__ __align__(128) char memory[];
-    SHARED float squares[LAGS][WARPS];
-    const int begin = blockIdx.x * LAGS, known = count - begin;
+    SHARED float squares[ROWS][WARPS];
+    const int begin = blockIdx.x * ROWS, known = count - begin;
+    ask_for(inner, width);
+    ask_for(last, channels * width);  // for `channels`
     if (FAR) {
         const bool zeros = vanish(begin, slowest(rate, channels, squares[0]), count, first, step);
         if (begin % 128 == 0 && threadIdx.x == 0) alive[begin / 128] = !zeros;
         if (__any_sync(EVERY_LANE, zeros))  // all find the same, as the compiler knows now
-            return clear(coefficients, channels, begin, min(begin + LAGS, count), count);
+            return clear(coefficients, channels, begin, min(begin + ROWS, count), count);
     }
-    const float *weights = inner, *biases = inner + layers * width * width;
+    const float* const* const biases = inner.of + LAYERS;
     const float share = 1.0f / width;
     units += (long long)begin * width, norms += begin;
     float fetched[OWN][EACH];
     Hidden h;
-    if (layers) fetch_layer(fetched, weights, width);
-    begin_with(h, biases + (layers + 1) * width, biases, width, first + step * begin, step, divisor);
+    if (LAYERS) fetch_layer(fetched, inner.of[0], width);
+    begin_with(h, biases[LAYERS + 1], biases[0], width, first + step * begin, step, divisor);
 #pragma unroll 1
-    for (int l = 1; l <= layers; l++) {
+    for (int l = 1; l <= LAYERS; l++) {
         Layer layer;
-        put_squares(squares, h);
-        take_layer(layer, fetched, biases + l * width, width);
-        if (l < layers) weights += width * width;  // else they are fetched once more, so that there is no branch
-        fetch_layer(fetched, weights, width);
+        put_products(squares, h, h);
+        take_layer(layer, fetched, biases[l], width);
+        fetch_layer(fetched, inner.of[min(l, LAYERS - 1)], width);  // the last once more, so that there is no branch
         __syncthreads();
         normalise<false>(h, squares, units, norms, width, share, known, memory, active);
         units += (long long)count * width, norms += count;
         __syncthreads();
         apply(h, layer, memory);
     }
-    put_squares(squares, h);
+    put_products(squares, h, h);
     __syncthreads();
     normalise<true>(h, squares, units, norms, width, share, known, memory, active + place(begin / 8, 0, 0));
 }

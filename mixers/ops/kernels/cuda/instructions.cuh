@@ -39,6 +39,12 @@ INLINE float reciprocal(float value) {
     return result;
 }
 
+INLINE float relu(float number) {  // what is no number stays none
+    float result;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(result) : "f"(number));
+    return result;
+}
+
 INLINE float power(float exponent) {  // of 2
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(exponent));
@@ -88,6 +94,14 @@ INLINE void multiply(float& sum_0, float& sum_1, float& sum_2, float& sum_3, uin
 INLINE void multiply(word& sum_0, word& sum_1, uint4 a, word b0, word b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%0,%1};"
         : "+r"(sum_0), "+r"(sum_1)
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// Sums (16, 8) += a (16, 8) b (8, 8), in float32 and of TF32: of float32 numbers the upper 19 bits.
+
+INLINE void multiply_tf32(float (&sums)[4], uint4 a, word b0, word b1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
         : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 

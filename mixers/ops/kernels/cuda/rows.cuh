@@ -4,19 +4,13 @@
 // some 22 bits. Scales are powers of two: one a row of parameters, whose numbers are rounded to 1e-11 of its largest, and
 // 1 / REST for ReLU(u), which is at most sqrt(P), and rounded to 1e-14. Either operand is made of rows of PADDED numbers, of
 // which a lane has a quarter, four of every 16: the order in which a product adds is free, if both operands have the same.
-//
-// Compiled with PADDED, LAGS (of a block, a part of 128), WARPS, ALIGNED (whether rows of parameters have PADDED numbers and
-// can be read four at a time) and FAR (whether there may be lags where all decays are zero in float32).
 
 #pragma once
-#include "lanes.cuh"
+#include "encoder.cuh"
 #include "scales.cuh"
 
 constexpr int EACH = PADDED / 4, WORDS = EACH / 2, STEPS = PADDED / 16;  // numbers of a row a lane, in pairs, in fours
 constexpr float REST = 2048;  // times what float16 leaves, which is as large then; ReLU(u) of P = 512 still fits
-
-INLINE int quarter() { return lane() % 4; }
-INLINE int eighth() { return lane() / 4; }
 
 struct Row {  // a lane's quarter of it, in pairs
     word first[WORDS], second[WORDS];
@@ -39,14 +33,7 @@ INLINE void fetch(float (&numbers)[EACH], const float* parameters, int row, int 
     for (int step = 0; step < STEPS; step++) {
         const int column = 16 * step + 4 * quarter();
         float4 four = {0, 0, 0, 0};
-        if (ALIGNED) {
-            four = __ldg((const float4*)(own + column));
-        } else if (row < rows) {
-            if (column < width) four.x = own[column];
-            if (column + 1 < width) four.y = own[column + 1];
-            if (column + 2 < width) four.z = own[column + 2];
-            if (column + 3 < width) four.w = own[column + 3];
-        }
+        if (ALIGNED || row < rows) four = load_four(own, column, width);
         float* const found = numbers + 4 * step;
         found[0] = four.x, found[1] = four.y, found[2] = four.z, found[3] = four.w;
     }
@@ -86,16 +73,6 @@ INLINE Sums product(const Rows& a, const Row& b) {
 #pragma unroll
     for (int k = 0; k < 4; k++) sums.of[k] += (rests.of[k] + others.of[k]) * (1 / REST);
     return sums;
-}
-
-// Two neighbours, of which either may have no place; or both at once, where they may be stored so.
-INLINE void store_two(float* target, float one, float two, bool one_there, bool two_there, bool together) {
-    if (together) {
-        if (one_there) *(float2*)target = {one, two};
-    } else {
-        if (one_there) target[0] = one;
-        if (two_there) target[1] = two;
-    }
 }
 
 // Where words of ReLU(u) stand that a lane of `channels` reads: four steps' of an eight of lags, first or second ones.
