@@ -23,11 +23,11 @@ from mixers.ops.kernels.program import Macros, kernel
 BLOCKS = 264
 """Of `dactive` and `dparameters`, where there is enough to do: two on each multiprocessor of a large GPU."""
 
-SUMMED = 4096
-"""Lags, or channels, that a block sums at most, for the sake of precision (`cuda/pairs.cuh`)."""
-
 ACROSS = 4
 """Their warps that take different rows."""
+
+SUMMED = 4096
+"""The channels, or lags, that they sum at most, for the sake of precision (`cuda/pairs.cuh`)."""
 
 
 @dataclass(frozen=True)

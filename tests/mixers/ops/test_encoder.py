@@ -245,6 +245,22 @@ def test_a_module_of_bfloat16_means_its_float32_numbers():
     assert torch.equal(found, exact)
 
 
+def test_one_program_is_compiled_for_every_length():
+    torch.manual_seed(0)
+    parameters = [torch.randn(5, 16), torch.randn(5), torch.randn(16, 16), *torch.randn(3, 16)]
+    parameters = [part.requires_grad_() for part in parameters]
+
+    def loss(function: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return function(Lags(len(x)), 1.0, 0.1 * torch.ones(5), *parameters).square().sum() + x.sum()
+
+    compiled_loss = torch.compile(loss, backend="aot_eager", dynamic=True, fullgraph=True)
+    for length in (7, 33, 4100):
+        found = torch.autograd.grad(compiled_loss(operations.encode, torch.zeros(length)), parameters)
+        exact = torch.autograd.grad(loss(operations.encode_reference, torch.zeros(length)), parameters)
+        for one, other in zip(found, exact, strict=True):
+            assert (one - other).norm() <= 1e-5 * other.norm()
+
+
 def test_no_lags_have_no_coefficients():
     parameters = drawn(3, 16, 2, 5)[1]
     coefficients = encode(Lags(0), 1.0, *parameters)

@@ -49,12 +49,10 @@ def replaced(argument: Argument, copies: dict[int, Tensor]) -> Argument:
 def fenced(tensor: Tensor) -> Tensor:
     """A copy of its bytes behind which nobody may read or write; who does, ends the process. It begins as many bytes
     after a multiple of 16 as the tensor does."""
-    count = tensor.element_size() * (
-        1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    )
     if tensor.numel() == 0:
         return tensor
-    page = mmap.PAGESIZE
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    count, page = (last + 1) * tensor.element_size(), mmap.PAGESIZE
     end = page * (2 + count // page)
     memory = mmap.mmap(-1, end + page)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
