@@ -245,7 +245,7 @@ def test_a_module_of_bfloat16_means_its_float32_numbers():
     assert torch.equal(found, exact)
 
 
-def test_one_program_is_compiled_for_every_length():
+def test_compiled_it_takes_every_length():
     torch.manual_seed(0)
     parameters = [torch.randn(5, 16), torch.randn(5), torch.randn(16, 16), *torch.randn(3, 16)]
     parameters = [part.requires_grad_() for part in parameters]
