@@ -210,23 +210,26 @@ inline word pack_bfloat16(float low, float high) { return rounded_bfloat16(low) 
 
 // Tensor cores, by PTX's description of their operands
 
-struct Operands {
-    word a[4], b[2];
-};
-
 inline float part(word packed, int high) { return widen(high ? packed >> 16 : packed & 0xffff); }
+
+template <int COUNT>
+struct Operands {
+    float a[2 * COUNT], b[COUNT];
+};
 
 template <class T>
 inline void multiply(T** sums, uint4 a, word b0, word b1) {
-    const Lanes<Operands>& lanes = gather_lanes(Operands{{a.x, a.y, a.z, a.w}, {b0, b1}});
+    const word left[] = {a.x, a.y, a.z, a.w}, right[] = {b0, b1};
+    Operands<4> own;
+    for (int i = 0; i < 8; i++) own.a[i] = part(left[i / 2], i % 2);
+    for (int i = 0; i < 4; i++) own.b[i] = part(right[i / 2], i % 2);
+    const Lanes<Operands<4>>& lanes = gather_lanes(own);
     const int row = threadIdx.x % 32 / 4, column = 2 * (threadIdx.x % 4);
     for (int entry = 0; entry < 4; entry++) {
         float sum = *sums[entry];
-        for (int k = 0; k < 16; k++) {
-            const word left = lanes.of[4 * row + k % 8 / 2].a[2 * (k / 8) + entry / 2];
-            const word right = lanes.of[4 * (column + entry % 2) + k % 8 / 2].b[k / 8];
-            sum += part(left, k % 2) * part(right, k % 2);
-        }
+        for (int k = 0; k < 16; k++)
+            sum += lanes.of[4 * row + k % 8 / 2].a[4 * (k / 8) + 2 * (entry / 2) + k % 2] *
+                   lanes.of[4 * (column + entry % 2) + k % 8 / 2].b[2 * (k / 8) + k % 2];
         *sums[entry] = sum;
     }
 }
@@ -242,14 +245,16 @@ inline void multiply(word& sum_0, word& sum_1, uint4 a, word b0, word b1) {
 }
 
 inline void multiply_tf32(float (&sums)[4], uint4 a, word b0, word b1) {
-    const Lanes<Operands>& lanes = gather_lanes(Operands{{a.x, a.y, a.z, a.w}, {b0, b1}});
+    const word left[] = {a.x, a.y, a.z, a.w}, right[] = {b0, b1};
+    Operands<2> own;
+    for (int i = 0; i < 4; i++) own.a[i] = bits<float>(left[i] & 0xffffe000);
+    for (int i = 0; i < 2; i++) own.b[i] = bits<float>(right[i] & 0xffffe000);
+    const Lanes<Operands<2>>& lanes = gather_lanes(own);
     const int row = threadIdx.x % 32 / 4, column = 2 * (threadIdx.x % 4);
     for (int entry = 0; entry < 4; entry++)
-        for (int k = 0; k < 8; k++) {
-            const word left = lanes.of[4 * row + k % 4].a[2 * (k / 4) + entry / 2];
-            const word right = lanes.of[4 * (column + entry % 2) + k % 4].b[k / 4];
-            sums[entry] += bits<float>(left & 0xffffe000) * bits<float>(right & 0xffffe000);
-        }
+        for (int k = 0; k < 8; k++)
+            sums[entry] += lanes.of[4 * row + k % 4].a[2 * (k / 4) + entry / 2] *
+                           lanes.of[4 * (column + entry % 2) + k % 4].b[k / 4];
 }
 
 // Two float16 at once
