@@ -1,17 +1,15 @@
 // CUDA on a CPU, for the kernels of `mixers/ops/kernels/cuda`: the threads of a block take turns, and what they give each
 // other goes through memory. Compiled with KERNEL and KERNEL_FILE.
 
+// Most of the time that compiling takes goes to headers, so there are few.
 #include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
 
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <memory>
 #include <utility>
-#include <vector>
+
+extern "C" float fabsf(float), sqrtf(float), fmaxf(float, float), fminf(float, float);
 
 #define INSTRUCTIONS  // those below stand for instructions.cuh
 #define INLINE inline
@@ -46,10 +44,9 @@ extern char kept[SHARED_BYTES] __attribute__((alias("memory")));
 
 // Threads
 
-constexpr int STACK = 1 << 18;
+constexpr int STACK = 1 << 18, MOST_THREADS = 1024;  // bytes, and threads of a block
 
 struct Thread {
-    char* stack;
     jmp_buf place;
     bool begun = false, done = false, waits = false;  // at __syncthreads
 };
@@ -59,10 +56,10 @@ struct Barrier {
 };
 
 static jmp_buf scheduler;  // jumps, unlike swapcontext, ask nothing of the system
-static std::vector<Thread>* threads;
-static std::vector<Barrier> warps;
-static Barrier block;
-static std::function<void()> body;
+static Thread threads[MOST_THREADS];
+static int thread_count;
+static Barrier warps[MOST_THREADS / 32], block;
+static void body();
 
 inline void meet(Barrier& barrier, int count) {
     const int round = barrier.round;
@@ -71,19 +68,19 @@ inline void meet(Barrier& barrier, int count) {
         barrier.round++;
     }
     while (barrier.round == round)
-        if (!_setjmp((*threads)[threadIdx.x].place)) _longjmp(scheduler, 1);
+        if (!_setjmp(threads[threadIdx.x].place)) _longjmp(scheduler, 1);
 }
 
 inline void __syncthreads() {
-    (*threads)[threadIdx.x].waits = true;
-    meet(block, threads->size());
-    (*threads)[threadIdx.x].waits = false;
+    threads[threadIdx.x].waits = true;
+    meet(block, thread_count);
+    threads[threadIdx.x].waits = false;
 }
 inline void __syncwarp() { meet(warps[threadIdx.x / 32], 32); }
 
 static void enter() {
     body();
-    (*threads)[threadIdx.x].done = true;
+    threads[threadIdx.x].done = true;
     _longjmp(scheduler, 1);
 }
 
@@ -93,7 +90,8 @@ static void resume(Thread& thread) {
     thread.begun = true;
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = thread.stack;
+    static char* const stacks = (char*)malloc((size_t)MOST_THREADS * STACK);  // of all blocks, in turn
+    context.uc_stack.ss_sp = stacks + (size_t)threadIdx.x * STACK;
     context.uc_stack.ss_size = STACK;
     makecontext(&context, enter, 0);
     setcontext(&context);
@@ -101,12 +99,9 @@ static void resume(Thread& thread) {
 
 // Whether all threads come to their end: none waits for others that have come to theirs.
 static bool run_block(int count) {
-    static std::vector<std::unique_ptr<char[]>> stacks;  // of all blocks, in turn
-    while ((int)stacks.size() < count) stacks.emplace_back(new char[STACK]);
-    std::vector<Thread> here(count);
-    for (int i = 0; i < count; i++) here[i].stack = stacks[i].get();
-    threads = &here;
-    warps.assign(count / 32, Barrier());
+    thread_count = count;
+    for (int i = 0; i < count; i++) threads[i] = Thread();
+    for (int w = 0; w < count / 32; w++) warps[w] = Barrier();
     block = Barrier();
     for (bool left = true; left;) {
         const int round = block.round;
@@ -117,12 +112,12 @@ static bool run_block(int count) {
             for (bool runs = true; runs;) {  // as far ahead of the others as it may
                 runs = false;
                 for (int i = 32 * warp; i < 32 * warp + 32; i++)
-                    if (!here[i].done) {
+                    if (!threads[i].done) {
                         threadIdx.x = i;
-                        resume(here[i]);
+                        resume(threads[i]);
                         left = true;
-                        moves |= here[i].done || !here[i].waits;
-                        runs |= !here[i].done && !here[i].waits;
+                        moves |= threads[i].done || !threads[i].waits;
+                        runs |= !threads[i].done && !threads[i].waits;
                     }
             }
         }
@@ -168,13 +163,13 @@ inline word atomicMax(word* target, word value) {
 
 // Numbers
 
-inline float __expf(float value) { return std::exp(value); }
-inline float __fdividef(float a, float b) { return std::fabs(b) > 0x1p126f ? 0 * a : a / b; }
+inline float __expf(float value) { return __builtin_expf(value); }
+inline float __fdividef(float a, float b) { return fabsf(b) > 0x1p126f ? 0 * a : a / b; }
 
-inline float square_root(float value) { return std::sqrt(value); }
+inline float square_root(float value) { return __builtin_sqrtf(value); }
 inline float reciprocal(float value) { return 1 / value; }
 inline float relu(float number) { return number < 0 ? 0 : number; }
-inline float power(float exponent) { return std::exp2(exponent); }
+inline float power(float exponent) { return __builtin_exp2f(exponent); }
 
 inline void prefetch(const void*) {}
 
@@ -203,7 +198,7 @@ inline word pack(float low, float high) { return bits<half>((_Float16)low) | (wo
 
 inline word rounded_bfloat16(float value) {  // to the nearest, ties to even
     const word all = bits<word>(value);
-    return std::isnan(value) ? 0x7fff : (all + 0x7fff + (all >> 16 & 1)) >> 16;
+    return __builtin_isnan(value) ? 0x7fff : (all + 0x7fff + (all >> 16 & 1)) >> 16;
 }
 
 inline word pack_bfloat16(float low, float high) { return rounded_bfloat16(low) | rounded_bfloat16(high) << 16; }
@@ -264,7 +259,7 @@ inline word subtract(word a, word b) { return pack(part(a, 0) - part(b, 0), part
 inline word opposite(word a) { return a ^ 0x80008000; }
 inline word times(word a, word b) { return pack(part(a, 0) * part(b, 0), part(a, 1) * part(b, 1)); }
 inline word times_and_add(word a, word b, word c) {
-    return pack(std::fma(part(a, 0), part(b, 0), part(c, 0)), std::fma(part(a, 1), part(b, 1), part(c, 1)));
+    return pack(__builtin_fmaf(part(a, 0), part(b, 0), part(c, 0)), __builtin_fmaf(part(a, 1), part(b, 1), part(c, 1)));
 }
 
 inline word shared_address(const void* pointer) { return (const char*)pointer - memory; }
@@ -283,14 +278,22 @@ inline void read_transposed(word* matrices, word address) {
 
 #include KERNEL_FILE
 
+static void** given;
+
 template <class... A, size_t... I>
-static void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
-    kernel(*(A*)arguments[I]...);
+static void call(void (*kernel)(A...), std::index_sequence<I...>) {
+    kernel(*(A*)given[I]...);
 }
 
 template <class... A>
-static int start(void (*kernel)(A...), int blocks, int count, int shared, void** arguments) {
-    body = [=] { call(kernel, arguments, std::index_sequence_for<A...>()); };
+static void call(void (*kernel)(A...)) {
+    call(kernel, std::index_sequence_for<A...>());
+}
+
+static void body() { call(KERNEL); }
+
+extern "C" int start_kernel(int blocks, int count, int shared, void** arguments) {
+    given = arguments;
     gridDim.x = blocks;
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
         memset(memory, 0xff, sizeof(memory));  // as float16 it is not a number
@@ -299,8 +302,4 @@ static int start(void (*kernel)(A...), int blocks, int count, int shared, void**
             if ((unsigned char)memory[i] != 0xff) return i;  // written beyond what the block was given
     }
     return 0;
-}
-
-extern "C" int start_kernel(int blocks, int count, int shared, void** arguments) {
-    return start(KERNEL, blocks, count, shared, arguments);
 }
